@@ -92,7 +92,7 @@ def _check_template(template: str) -> None:
         raise ValueError(f"{error}. Double a literal brace: {{{{ or }}}}.") from None
     for _, field, spec, conversion in placeholders:
         if conversion:
-            raise ValueError(f"!{conversion} is not supported.")
+            raise ValueError(f"!{conversion} is not supported. Remove it.")
         if field is not None and field not in (*TEXTS, *TIMES):
             known = ", ".join((*TEXTS, *TIMES))
             raise ValueError(f"{{{field}}} is not a field. Use one of: {known}. Double a literal brace: {{{{.")

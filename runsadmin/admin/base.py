@@ -238,7 +238,7 @@ class ReadOnlyAdmin(ThemedAdmin):
 
     def _selection_problem(self, name: str, keys: list[int], *, is_across: bool) -> str:
         if is_across:
-            limited = f"This action is limited to {MAX_ROWS:,} rows. Select the ones you want."
+            limited = f"This action is limited to {MAX_ROWS:,} rows. Tick rows instead of “All that match”."
             return "" if name in self.actions_for_all else limited
         if not keys:
             return "Nothing is selected. Select rows first."
@@ -298,7 +298,7 @@ def read_keys(values: list[str]) -> list[int]:
     """Primary keys, each value having one or several that are joined by commas. Raises Http404."""
     parts = [part for value in values for part in value.split(",") if part]
     if not all(part.isdecimal() and part.isascii() and len(part) < 19 for part in parts):
-        raise Http404("The selection contains invalid keys.")
+        raise Http404("The selection contains invalid keys. Open the list again and select rows.")
     return list(dict.fromkeys(map(int, parts)))
 
 

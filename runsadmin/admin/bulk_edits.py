@@ -68,7 +68,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         try:
             selection = bulk_edits.read_draft(pk=draft, actor=actor(request))
         except InvalidSelection as error:
-            messages.error(request, str(error) if draft else "Select runs first: some of them, or all that match.")
+            messages.error(request, str(error) if draft else "Select runs first, or choose “All that match”.")
             return redirect(links.list_url(Run))
         form = BulkPatchForm(request.POST if request.method == "POST" else None)
         if form.is_bound and not form.has_errors:

@@ -46,7 +46,7 @@ class ChangeForm(RowForm):
         if not self.cleaned_data["key"]:
             self.add_error(None, "Enter the key.")
         elif value and what in _WITHOUT_VALUE:
-            self.add_error(None, f"This row does not use a value. Clear {value[:40]!r}.")
+            self.add_error(None, f"This row does not use a value. Clear the value {value[:40]!r}.")
         elif not value and what in _MISSING_VALUE:
             self.add_error(None, _MISSING_VALUE[KeyAction(what)])
         return self.cleaned_data

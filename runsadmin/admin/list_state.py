@@ -85,7 +85,7 @@ class ListAddress:
         try:
             return views.resolve(slug, actor(self.request))
         except UnknownView as error:
-            self._found.append(f"{error} The list shows what the address says otherwise.")
+            self._found.append(f"{error} The list is shown without the view.")
             return None
 
     @cached_property

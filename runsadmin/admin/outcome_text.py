@@ -20,7 +20,7 @@ TEXTS: dict[EditStatus, tuple[str, str]] = {
     S.DIFFERS: ("Upstream returned something else", "The edit was sent, but upstream returned the values below."),
     S.CONFLICT: ("Conflict: nothing was sent", "Someone else changed the same keys before the edit was sent."),
     S.REJECTED: ("Rejected: nothing was changed", "It will not be retried."),
-    S.FAILED: ("Failed: nothing was changed", "The last permitted attempt failed. You can retry it."),
+    S.FAILED: ("Failed: nothing was changed", "The last permitted attempt failed. You can retry the edit."),
     S.SKIPPED: ("Skipped: nothing was sent", "There was nothing to change, or the plan left this run out."),
     S.CANCELLED: ("Cancelled", "It was cancelled before it was sent."),
 }

@@ -89,7 +89,7 @@ def place_of(request: HttpRequest, run: Run) -> Place | None:
                 has_left=not found.matching_keys([run.pk]),
             )
     except (InvalidSearch, ValueError):  # The search takes too long, or the address was changed.
-        return Place(back, problem="The runs before and after this one are not known: their search failed or is slow.")
+        return Place(back, problem="Links to the previous and next run are missing: the search failed or is slow.")
 
 
 def _neighbor(found: RunSearch, sort: Sort, **side: Any) -> Run | None:

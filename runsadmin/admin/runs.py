@@ -71,7 +71,7 @@ class RunAdmin(RunListParts):
         require(request, self.view_action)
         if query := list_state.complete_query(request):
             if request.method == HTTPMethod.POST:  # The action would apply to all runs.
-                messages.error(request, "Nothing was done, since the address only named a view. Try again here.")
+                messages.error(request, "Nothing was done: the address named a view, not its search. Try again here.")
             return redirect(f"{links.list_url(Run)}?{query}")
         list_state.of(request).remember_tz()
         if request.method == HTTPMethod.GET and request.GET:

@@ -39,14 +39,14 @@ class SavedViewForm(forms.ModelForm[SavedView]):
     )  # fmt: skip
     columns = TypedText(
         required=False, widget=UnfoldAdminTextInputWidget({"spellcheck": "false", "autocomplete": "off"}),
-        help_text="Such as id,status,error,metadata.team. Empty: the usual ones.",
+        help_text="Such as id,status,error,metadata.team. Empty: the default columns.",
     )  # fmt: skip
     sort = forms.ChoiceField(
         label="Order", choices=[(sort.value, LABELS[sort][0].capitalize()) for sort in Sort],
         widget=UnfoldAdminSelectWidget,
     )  # fmt: skip
     is_default = forms.BooleanField(
-        label="Open with it", required=False, widget=UnfoldBooleanSwitchWidget,
+        label="My default view", required=False, widget=UnfoldBooleanSwitchWidget,
         help_text="Whether your list of runs opens with this view.",
     )  # fmt: skip
 
@@ -216,7 +216,7 @@ class SavedViewAdmin(ThemedAdmin):
     def _posted_view(self, request: HttpRequest, slug: str) -> SavedView:
         require(request, Action.VIEW_RUNS)
         if request.method != "POST":
-            raise PermissionDenied("This page only accepts forms.")
+            raise PermissionDenied("This address cannot be opened. Use the buttons above the list of runs.")
         try:
             return views.resolve(slug, actor(request))
         except UnknownView as error:

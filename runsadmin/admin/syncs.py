@@ -99,7 +99,7 @@ class SyncAdmin(ReadOnlyAdmin):
         thread = Thread.objects.filter(pk=int(thread_id)).first() if thread_id.isdecimal() else None
         kind = request.POST.get("kind", "")
         if kind not in Sync.Kind.values or (thread_id and thread is None):
-            messages.error(request, "There is no such kind of sync, or no such thread.")
+            messages.error(request, "Nothing was started: the thread no longer exists, or the kind is unknown.")
             return redirect(links.list_url(Sync))
         alias = thread.connection if thread else request.POST.get("connection", "")
         url = links.list_url(Sync)

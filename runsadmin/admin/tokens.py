@@ -56,7 +56,7 @@ class TokenAdmin(ThemedAdmin):
             user = found
         name = " ".join(request.POST.get("name", "").split())
         if not 0 < len(name) <= MAX_NAME_LENGTH:
-            messages.error(request, f"Enter a name of at most {MAX_NAME_LENGTH} characters, such as what it is for.")
+            messages.error(request, f"Enter what the token is for, in at most {MAX_NAME_LENGTH} characters.")
             return redirect(links.list_url(AuthToken))
         if days not in map(str, LIFETIMES):
             messages.error(request, "Choose when the token expires.")

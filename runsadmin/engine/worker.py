@@ -204,4 +204,4 @@ def _errors_logged() -> Iterator[None]:
     except AnyDatabaseError as error:
         logger.error("The database failed: %s", error)
     except Exception:
-        logger.exception("An error outside of tasks")
+        logger.exception("An error occurred outside of tasks")

@@ -43,7 +43,7 @@ def check(field: Field, test: Test) -> None:
         case Prefix(text):
             if field.kind is not Kind.TEXT:
                 raise ValueError(
-                    f"{field} is {field.kind.value}, which * cannot complete; expected a whole value, >, < or a range."
+                    f"{field} is {field.kind.value}, and * is only for texts; expected a whole value, >, < or a range."
                 )
             _check_length("a value", text)
         case Equal(value):
@@ -82,7 +82,7 @@ def _time(value: str) -> dt.datetime:
 def _check_length(what: str, text: str) -> None:
     if len(text) > MAX_VALUE_LENGTH:
         raise ValueError(
-            f"{what} is searched by its first {MAX_VALUE_LENGTH} characters, and this one has {len(text):,}."
+            f"{what} is searched by its first {MAX_VALUE_LENGTH} characters; this one has {len(text):,}. Shorten it."
         )
 
 

@@ -70,7 +70,7 @@ def why_not(actor: User, action: Action) -> str:
     role = next(name for name, actions in ROLES.items() if action in actions)
     return (
         f"The account {actor.get_username()!r} may not {action.label}: it lacks the permission {action.value}, which "
-        f"the group {role} has. A superuser can add the account to the group, as can staff who may change users."
+        f"the group {role} has. A superuser, or staff who may change users, can add the account to the group."
     )
 
 

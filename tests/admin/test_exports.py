@@ -42,7 +42,7 @@ def test_matching_runs_are_downloaded(six_runs: list[Run], as_carol: Client) -> 
     ]  # fmt: skip
     export = Export.objects.get()
     assert (export.status, export.query, export.actor.username) == ("completed", "status:completed", "carol")
-    assert "Nothing that is known." not in as_carol.get(change_url(export)).text
+    assert "Nothing is known to be missing." not in as_carol.get(change_url(export)).text
     assert "</b> threads that were never read fully" in as_carol.get(change_url(export)).text
 
 

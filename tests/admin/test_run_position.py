@@ -146,7 +146,7 @@ def test_slow_search_does_not_delay_the_page(
     url = open_run(as_carol, "?q=status:completed", "run_000")
     monkeypatch.setattr(run_position, "SECONDS", 0.0)
     text = as_carol.get(url).text
-    assert "their search failed or is slow" in text
+    assert "the search failed or is slow" in text
     assert "Back to the list" in text
 
 

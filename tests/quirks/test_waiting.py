@@ -339,7 +339,7 @@ def test_plan_suggests_waiting_for_active_runs(
     )
     edit = plan.edits.get()
     assert edit.get_plan_result_display() == "Active when planned"
-    for text in (status, "when this was planned", "Wait for active runs", "wait_for_active", "--wait-for-active"):
+    for text in (status, "when this was planned", "waits for active runs", "wait_for_active", "--wait-for-active"):
         assert text in edit.detail
     assert "refuse" not in edit.detail
     client.force_login(alice)
@@ -362,5 +362,5 @@ def test_failed_edit_suggests_waiting(upstream: FakeUpstream, mirror_runs: Mirro
     edits.process_due(until=time.monotonic() + 10)
     edit = bulk_edit.edits.get()
     assert edit.status == EditStatus.FAILED
-    for text in ("in_progress", "Wait for active runs", "Retry"):
+    for text in ("in_progress", "waits for active runs", "Retry"):
         assert text in edit.detail

@@ -67,7 +67,7 @@ def test_refusal_names_the_permission(carol: User) -> None:
         permissions.require(carol, Action.SYNC)
     assert str(caught.value) == (
         "The account 'carol' may not start a sync: it lacks the permission runsadmin.add_sync, which the group "
-        "Operator has. A superuser can add the account to the group, as can staff who may change users."
+        "Operator has. A superuser, or staff who may change users, can add the account to the group."
     )
 
 

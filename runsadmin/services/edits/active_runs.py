@@ -19,7 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(seconds=5), dt.timedelta(seconds=60)
 # An `expires_at` is not trusted beyond this long after the start of the wait.
 LONGEST_RUN = dt.timedelta(days=30)
 
-HOW_TO_WAIT = "choose “Wait for active runs” when planning (REST: `wait_for_active`, shell: `--wait-for-active`)"
+HOW_TO_WAIT = "plan a bulk edit that waits for active runs (REST: `wait_for_active`, shell: `--wait-for-active`)"
 
 
 def ends_at(edit: Edit, waiting_since: dt.datetime, *, expires_at: dt.datetime | None) -> dt.datetime | None:
@@ -45,7 +45,7 @@ def wait(
     expires_at = edit.run.expires_at if timed is None else _expires_at(timed.value)
     until = ends_at(edit, waiting_since, expires_at=expires_at)
     if until is None:
-        detail = f"{detail} Its bulk edit does not wait for active runs. If it should, {HOW_TO_WAIT}."
+        detail = f"{detail} Its bulk edit does not wait for active runs. To wait, {HOW_TO_WAIT}."
     elif until <= now:
         expired = f", and the run should have ended by {utc(expires_at)}" if expires_at is not None else ""
         detail = f"{detail} The edit has waited for it to end since {utc(waiting_since)}{expired}. Nothing was sent."

@@ -187,7 +187,7 @@ class _Writing:
 def delete_expired() -> int:
     """Deletes the files whose time has come, and what dead workers have left. Returns how many exports expired."""
     now = clock.now()
-    count = _expire(Export.objects.filter(expires_at__lt=now), "Its file was deleted after its time.")
+    count = _expire(Export.objects.filter(expires_at__lt=now), "Its file has expired and was deleted. Export again.")
     kept = set(Export.objects.filter(is_file=True, status=ExportStatus.COMPLETED).values_list("file", flat=True))
     for path in _folder().iterdir():
         private_files.protect(path)  # Earlier versions wrote files that other accounts could read.

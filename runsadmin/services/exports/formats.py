@@ -45,7 +45,7 @@ def check(chosen: ExportFormat, columns: Sequence[Column] | None) -> tuple[Colum
         )
     if chosen == ExportFormat.JSONL:
         if columns is not None:
-            raise InvalidColumns("JSON Lines have whole runs, so no columns can be chosen. Choose csv or parquet.")
+            raise InvalidColumns("JSON Lines contain whole runs, so no columns can be chosen. Choose csv or parquet.")
         return ()
     return run_columns.ALL if columns is None else tuple(columns)
 

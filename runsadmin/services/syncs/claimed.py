@@ -170,7 +170,7 @@ class ClaimedSync:
                 self.row.update(**progress_of(Counter(runs_created=stored.created, runs_updated=stored.updated)))
         threads = Thread.objects.in_bulk(pending.threads)
         for pk, found in pending.threads.items():
-            with self._refusal_recorded(threads[pk], "What was found out about this thread", refused):
+            with self._refusal_recorded(threads[pk], "The new state of this thread", refused):
                 Thread.objects.filter(pk=pk).update(**found)
 
     @contextmanager
