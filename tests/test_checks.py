@@ -55,7 +55,7 @@ def test_e008_unapplied_migrations() -> None:
     MigrationRecorder(connection).record_unapplied("runsadmin", "0006_exports")
     checked = run_checks(databases=["default"], include_deployment_checks=True)
     (error,) = [message for message in checked if message.id == "runsadmin.E008"]
-    assert "lacks runsadmin.0006_exports. Make a backup, then run `manage.py migrate`" in error.msg
+    assert "lacks runsadmin.0006_exports. Make a backup, then run `manage.py upgrade`" in error.msg
     assert [message.id for message in run_checks(databases=["default"])] == []  # `migrate` runs these checks.
 
 

@@ -196,27 +196,27 @@ class SavedViewAdmin(ThemedAdmin):
 
     def save_view(self, request: HttpRequest, slug: str) -> HttpResponse:
         """Stores what the list shows in the view."""
-        view = self._posted_view(request, slug)
-        for name in views.LIST_FIELDS:
-            setattr(view, name, request.POST.get(name, ""))
-        with reporting_errors(request):
-            views.save(view=view, actor=actor(request))
-            messages.success(request, f"Saved the view “{view}”.")
+        view = self._view(request, slug)
+        if request.method == "POST":
+            for name in views.LIST_FIELDS:
+                setattr(view, name, request.POST.get(name, ""))
+            with reporting_errors(request):
+                views.save(view=view, actor=actor(request))
+                messages.success(request, f"Saved the view “{view}”.")
         return redirect(f"{links.list_url(Run)}?{list_state.query_of(view)}")
 
     def default_view(self, request: HttpRequest, slug: str) -> HttpResponse:
         """Makes the user's list of runs open with the view or, if it is that view already, with all runs."""
-        view = self._posted_view(request, slug)
-        is_default = views.default_of(actor(request)) == view
-        views.set_default(view=None if is_default else view, actor=actor(request))
-        opens = "with all runs" if is_default else f"with the view “{view}”"
-        messages.success(request, f"Your list of runs now opens {opens}.")
+        view = self._view(request, slug)
+        if request.method == "POST":
+            is_default = views.default_of(actor(request)) == view
+            views.set_default(view=None if is_default else view, actor=actor(request))
+            opens = "with all runs" if is_default else f"with the view “{view}”"
+            messages.success(request, f"Your list of runs now opens {opens}.")
         return redirect(f"{links.list_url(Run)}?{list_state.query_of(view)}")
 
-    def _posted_view(self, request: HttpRequest, slug: str) -> SavedView:
+    def _view(self, request: HttpRequest, slug: str) -> SavedView:
         require(request, Action.VIEW_RUNS)
-        if request.method != "POST":
-            raise PermissionDenied("This address cannot be opened. Use the buttons above the list of runs.")
         try:
             return views.resolve(slug, actor(request))
         except UnknownView as error:

@@ -31,7 +31,7 @@ class Difference:
         if self.unapplied:
             return (
                 f"The database is older than this code: it lacks {_names(self.unapplied)}. Make a backup, then run "
-                "`manage.py migrate`."
+                "`manage.py upgrade`."
             )
         return ""
 

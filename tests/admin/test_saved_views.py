@@ -176,6 +176,17 @@ def test_default_opens_the_list(save: Save, mirror_run: MakeRun, as_alice: Clien
     assert not SavedView.objects.exists()
 
 
+@pytest.mark.parametrize("what", ["save", "default"])
+def test_opened_form_address_leads_to_the_view(what: str, save: Save, as_alice: Client) -> None:
+    """As after signing in again: the address of the form that was sent is then opened."""
+    save()
+    before = SavedView.objects.values().get()
+    response = as_alice.get(f"{VIEWS}failed/{what}/")
+    assert response["Location"].startswith(f"{LIST}?view=failed")
+    assert SavedView.objects.values().get() == before
+    assert as_alice.get(LIST).status_code == 200  # With a default view, it would be a redirect.
+
+
 def test_action_on_a_bare_view_does_nothing(save: Save, mirror_run: MakeRun, as_alice: Client) -> None:
     mirror_run()
     save()
