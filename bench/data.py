@@ -65,7 +65,7 @@ ERRORS = Weighted({"rate_limit_exceeded": 0.6, "server_error": 0.35, "invalid_pr
 
 ENVIRONMENTS = Weighted({"prod": 2 / 3, "staging": 0.25, "dev": 1 / 12 - 0.006, "canary": 0.006})
 REGIONS = Weighted({"eu": 0.42, "us": 0.4, "apac": 0.18})
-CELLS = Weighted({"us-1": 0.75, "us-2": 0.25})  # Only in the region us, so `us-1` and `eu` never meet.
+CELLS = Weighted({"us-1": 0.75, "us-2": 0.25})  # Only in the region us, so no run has both `us-1` and `eu`.
 TEAMS = _by_rank([f"team-{number:02}" for number in range(30)])
 PRIORITIES = Weighted({"normal": 0.8, "low": 0.15, "high": 0.05})
 REVIEWS = Weighted({"pending": 0.5, "escalated": 0.5})
@@ -208,7 +208,7 @@ class Dataset:
 
     @cached_property
     def _incidents(self) -> dict[int, str]:
-        """The incidents by the index of their run. The runs of each are spread over the whole time."""
+        """Maps the index of a run to its incident. The runs of each incident are spread over the whole period."""
         step = self.runs // RUNS_PER_INCIDENT
         return {
             (number * 97) % step + step * repeat: incident(number)

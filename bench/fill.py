@@ -68,7 +68,7 @@ def load(way: str, size: str, limit: str) -> dict[str, Any]:
 
 
 def sync_again(way: str, size: str, limit: str) -> dict[str, Any]:
-    """The same runs again: unchanged, with one in a hundred changed, and with those changed back."""
+    """Stores the same runs three more times: unchanged, with one in a hundred changed, and with those changed back."""
     before, after = Dataset(int(size)), Dataset(int(size), changed=True)
     passes = {"unchanged": before, "1% changed": after, "1% changed back": before}
     return {name: _pass(WAYS[way], dataset, int(limit)) for name, dataset in passes.items()}

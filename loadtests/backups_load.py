@@ -21,8 +21,9 @@ from tests.waiting import until
 E = Edit.Status
 # For each backup, one single edit is sent after it, one gets a newer value from another client, and one does neither.
 SENT_LATER, CHANGED_LATER, NOT_SENT = range(3)
-OUTSIDE_RUNS = 100  # To which another client keeps writing.
-SENT_SHARE = 0.8  # Of the bulk edit: it is paused then, so that some of its edits are not sent before a restore.
+OUTSIDE_RUNS = 100  # Runs to which another client keeps writing.
+# The bulk edit is paused when this share of its edits is sent, so that some are not sent before a restore.
+SENT_SHARE = 0.8
 # In seconds. Workers process due edits every 0.3 s.
 WATCHED_WHILE_HELD = 1.5
 

@@ -30,7 +30,7 @@ E = Edit.Status
 PATCH = BulkPatch({"team": "red"}, ["ticket"])
 WRITTEN = 300  # Runs to which another client keeps writing.
 CHANGED = 300  # Runs that are changed before the undo, half of them only upstream.
-LATENCY = 20  # Of the sandbox, in ms.
+LATENCY = 20  # The latency of the sandbox, in ms.
 
 # The maximum time from a restart to the next outcome, in seconds.
 RESUMES_WITHIN = 15.0

@@ -24,7 +24,7 @@ from tests.waiting import until
 TIMEOUTS = {
     "RUNSADMIN_UPSTREAM_CONNECT_TIMEOUT": "0.5",
     "RUNSADMIN_UPSTREAM_READ_TIMEOUT": "1",
-    "RUNSADMIN_SYNC_EVERY": "86400",  # Only the sync of the test runs.
+    "RUNSADMIN_SYNC_EVERY": "86400",  # So that the sync of the test is the only one.
 }
 MAX_LINES_A_MINUTE = 100
 
@@ -58,7 +58,7 @@ def text_of(length: int, seed: int) -> str:
     return "".join(chr(letters.randrange(0x4E00, 0x9FFF)) for _ in range(length))
 
 
-# What the list of a thread returns: bad, so that the sync has an error of the thread, or odd, but readable.
+# What the list of a thread returns. Bad: the sync reports an error of the thread. Odd: it can be read.
 # A sync reports each unreadable field once, so each of the first two has a field of its own.
 BAD: Mapping[str, Callable[[str], bytes]] = {
     "a time in the year 999999": run_with(expires_at="999999-01-01T00:00:00Z"),
@@ -89,7 +89,7 @@ ODD: Mapping[str, Callable[[str], bytes]] = {
     "one id a hundred times": lambda thread_id: page(*[make_run(id="run_same", thread_id=thread_id)] * 100),
     "64-bit numbers": run_with(usage={"total_tokens": 2**63 - 1, "prompt_tokens": 2**62, "completion_tokens": 0}),
 }
-# Faults of the sandbox, which take longer.
+# Faults of the sandbox that make its responses slow or large.
 SLOW: Mapping[str, Json] = {
     "no response": {"kind": "hang"},
     "a page of 60 MB": {"kind": "huge", "bytes": 60_000_000},

@@ -25,8 +25,8 @@ LIMITS = {"livez": 1.0, "patch": 3.0, "list": 2.0}
 
 class Kind(NamedTuple):
     first: bytes
-    then: bytes = b""  # Is sent again and again.
-    reads: bool = False  # A few bytes at a time.
+    then: bytes = b""  # Sent again and again.
+    reads: bool = False  # Whether it reads its responses, a few bytes at a time.
 
 
 def kinds(run_id: str, token: str) -> list[Kind]:
@@ -138,7 +138,7 @@ def _load(origin: str, run_ids: list[str], token: str, *, clients: int, seconds:
 
 @contextmanager
 def _stepping(clients: list[SlowClient]) -> Iterator[None]:
-    """Lets each client take a step about twice a second, after its first one."""
+    """Lets each client take its first step at once, and then about two steps a second."""
     stopped = threading.Event()
 
     def step() -> None:

@@ -19,7 +19,7 @@ from tests.faults.writer import writing
 WORKERS = 3
 LANES = 3  # Worker loops, each of which claims edits.
 CLIENTS = 4  # REST clients that send PATCH requests.
-LATENCY = 30  # Of the sandbox, in ms, so that requests are in flight when a process is killed.
+LATENCY = 30  # The latency of the sandbox, in ms: requests must be in flight when a process is killed.
 
 
 @dataclass

@@ -33,7 +33,7 @@ class WholeSite:
         self._mark = f"WHOLE_SITE={uuid.uuid4().hex}"
         for name in ("scripts", "manage.py", "Procfile", "runsadmin", "sandbox", "templates", "static"):
             (folder / name).symlink_to(ROOT / name)
-        # A copy, because the settings look for files next to it, such as backups.
+        # A copy, because the settings look for other files, such as backups, next to this folder.
         shutil.copytree(ROOT / "project", folder / "project", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "var").mkdir()
         self._environment = {
@@ -56,7 +56,7 @@ class WholeSite:
         self._environment[name] = value
 
     def start(self) -> None:
-        """Does nothing if it runs."""
+        """Does nothing if it is already running."""
         if self.is_running:
             return
         with (self.folder / "log").open("a") as log:
@@ -85,7 +85,7 @@ class WholeSite:
             return False
 
     def pids(self, *words: str) -> list[int]:
-        """The processes, with these words in their command lines."""
+        """The ids of our processes that have all of these words in their command lines."""
         _ = self.is_running  # Otherwise it could remain as a zombie.
         found = []
         for folder in Path("/proc").glob("[0-9]*"):

@@ -48,7 +48,7 @@ def without_rejection_tracebacks(record: logging.LogRecord) -> bool:
 
 
 class WithoutRepeatedTracebacks:
-    """Removes a traceback that this process has logged a short time ago. The line then names the error instead.
+    """Removes a traceback that this process logged a short time ago. The line then names the error instead.
 
     A task that fails again and again would fill the disk with copies of one traceback.
     """

@@ -269,7 +269,7 @@ LOGGING = {
         "django.tasks": {"level": "WARNING"},  # Logs two lines per task, and idle workers run many.
         "axes": {"level": "WARNING"},
         "waitress.queue": {"level": "ERROR"},  # Warns of each request that waits for a thread.
-        # azure-identity logs several lines per token, and a long warning without one. The hold gives the reason, too.
+        # azure-identity logs several lines per token, and a long warning if it gets none. The hold names it, too.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },
@@ -282,7 +282,7 @@ def connection_from(alias: str) -> dict[str, Any]:
     """The options of one connection: `default` reads RUNSADMIN_UPSTREAM_URL, `eu` reads RUNSADMIN_UPSTREAM_EU_URL, …"""
     prefix = "RUNSADMIN_UPSTREAM_" if alias == "default" else f"RUNSADMIN_UPSTREAM_{alias.upper()}_"
     kind = env.choice(f"{prefix}KIND", ("upstream", "archive"), "upstream")
-    is_archive = kind == "archive"  # It needs no URL and no key, so that nothing could be sent.
+    is_archive = kind == "archive"  # An archive needs no URL and no key, so nothing could be sent.
     url = (
         ""
         if is_archive

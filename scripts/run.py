@@ -19,7 +19,7 @@ import environ
 KILL_AFTER = 4.5
 
 signals: list[int] = []
-# make cannot stop this process if it is killed itself.
+# If make itself is killed, it cannot stop this process.
 parent = os.getppid() if "MAKELEVEL" in os.environ else None
 
 

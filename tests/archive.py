@@ -18,7 +18,7 @@ def add_archive(connect: Connect, alias: str = ALIAS) -> str:
 
 
 def lines(*runs: object) -> bytes:
-    """The runs as the lines of a file; bytes are lines as they are."""
+    """The runs as the lines of a file. Bytes become a line unchanged."""
     return b"".join((run if isinstance(run, bytes) else json.dumps(run).encode()) + b"\n" for run in runs)
 
 

@@ -47,10 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "only_on(vendor): the test is about this database, and is deselected with any other."
     )
-    if not hasattr(config, "workerinput"):  # The workers of xdist end with the process that started them.
-        signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # So that it stops the fixtures' processes, as Ctrl-C does.
+    # SIGTERM ends the tests as Ctrl-C does, so that the fixtures stop their processes. Workers of xdist end with the
+    # process that started them.
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

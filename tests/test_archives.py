@@ -39,7 +39,7 @@ def run(connect: Connect, db: None) -> Run:
 
 @pytest.fixture
 def unchanged(run: Run) -> Iterator[None]:
-    """Nothing is written during the test."""
+    """Asserts that the test writes nothing."""
 
     def rows() -> dict[type[Model], list[Any]]:
         return {

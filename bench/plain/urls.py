@@ -63,7 +63,7 @@ class MetadataFilter(admin.SimpleListFilter):
 
 
 class RunAdmin(admin.ModelAdmin[Run]):
-    """The columns and filters of our list. A filter by thread would list every thread."""
+    """The columns and filters of our list, except the filter by thread, which would list every thread."""
 
     list_display = ["upstream_id", "thread", "status", "created_at", "duration", "total_tokens", "model", "metadata_"]
     list_filter = [
@@ -72,7 +72,7 @@ class RunAdmin(admin.ModelAdmin[Run]):
     ]  # fmt: skip
     list_select_related = ["thread"]
     list_per_page = 50
-    # As in our search for a word: they begin with it.
+    # Finds values that begin with the word, as our search does.
     search_fields = ["^upstream_id", "^thread__upstream_id", "^assistant_id", "^model", "^pairs__value"]
     ordering = ["-created_at", "-id"]
 

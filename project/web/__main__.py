@@ -50,7 +50,7 @@ class Master:
     def run(self, count: int) -> None:
         processes = [self._start() for _ in range(count)]
         while not self.is_stopping:
-            # Not for longer: a signal just before waiting does not end it.
+            # Not for longer: a signal that arrives just before the wait does not end it.
             connection.wait([process.sentinel for process in processes], timeout=0.2)
             for index, process in enumerate(processes):
                 if process.exitcode is not None and not self.is_stopping:

@@ -12,7 +12,7 @@ from waitress.utilities import BadRequest
 
 from project.body_limits import max_body_size
 
-# In bytes. Each part of a line is searched again from the beginning of the line.
+# In bytes. Each time a part of a line arrives, the whole line so far is searched for its end.
 MAX_CHUNK_LINE = 4096
 # In seconds, from the first byte of a request to the end of its head, and to the end of its body.
 HEAD_TIMEOUT, BODY_TIMEOUT = 10, 60
@@ -20,7 +20,7 @@ HEAD_TIMEOUT, BODY_TIMEOUT = 10, 60
 KEEP_ALIVE = 75
 # A client must read this many bytes of its response in this many seconds.
 MIN_READ, READ_PERIOD = 65_536, 20
-# In seconds: how long a request that arrives during SIGTERM is awaited.
+# In seconds: how long a request that had begun to arrive at SIGTERM is awaited.
 ARRIVAL = 1
 # In seconds: how long the rest of a refused body is received. Closing at once could destroy the response on its way.
 LINGER = 5

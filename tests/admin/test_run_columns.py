@@ -1,4 +1,4 @@
-"""The columns, the order and the time zone of the list of runs, as its address says."""
+"""The columns, the order and the time zone of the list of runs, which are parameters of its URL."""
 
 import datetime as dt
 import html
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def headers(client: Client, query: str) -> list[str]:
-    """The titles of the columns, without the one of the checkboxes."""
+    """The titles of the columns, except the column of checkboxes."""
     table = re.search(r"<thead>(.*?)</thead>", client.get(LIST + query).text, re.DOTALL)
     assert table
     cells = [re.sub(r"<[^>]+>|arrow_\w+|cancel", "", cell).strip() for cell in re.split(r"<th\b", table[1])[2:]]

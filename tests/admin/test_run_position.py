@@ -75,7 +75,7 @@ def test_link_leads_back_to_the_same_page(make_runs: MakeRun, mirror_run: MakeRu
         assert shown_ids(as_carol, f"?{way.query}") == listed
         assert way.fragment == urlsplit(url).path.split("/")[-3].join(["run-", ""])
         assert "tz=Asia" in way.query
-    # Beyond the page, the list begins with the run.
+    # For a run beyond that page, the list begins with that run.
     beyond = neighbor(as_carol, last_url, "next")
     assert shown_ids(as_carol, f"?{urlsplit(back(as_carol, beyond)).query}")[0] == name(as_carol, beyond)
     # The first page keeps its rows too.

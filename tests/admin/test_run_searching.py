@@ -27,7 +27,7 @@ def runs(mirror_run: MakeRun) -> None:
 
 
 def search_of(client: Client, query: str) -> str:
-    """The search that a URL of the list leads to."""
+    """The search in the URL to which the list redirects."""
     location = client.get(f"{LIST}?{query}").headers["Location"]
     return parse_qs(urlsplit(location).query, keep_blank_values=True)["q"][0]
 

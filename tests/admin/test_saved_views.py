@@ -37,7 +37,7 @@ def save(alice: User) -> Save:
 
 
 def opened(client: Client, query: str) -> str:
-    """The address that one without a state leads to."""
+    """The query of the URL to which this one, which lacks the state of a view, redirects."""
     response = client.get(LIST + query)
     assert response.status_code == 302
     return urlsplit(response["Location"]).query
@@ -170,7 +170,7 @@ def test_default_opens_the_list(save: Save, mirror_run: MakeRun, as_alice: Clien
     as_bob.post(f"{VIEWS}failed/default/")
     assert shown_ids(as_bob) == ["run_a"]
     view = SavedView.objects.get()
-    as_alice.post(f"{VIEWS}{view.pk}/change/", FIELDS)  # Without the tick.
+    as_alice.post(f"{VIEWS}{view.pk}/change/", FIELDS)  # `is_default` is not ticked.
     assert shown_ids(as_alice) == ["run_a"]
     as_alice.post(f"{VIEWS}{view.pk}/delete/", {"post": "yes"})
     assert not SavedView.objects.exists()

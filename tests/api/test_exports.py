@@ -1,4 +1,4 @@
-"""Exports by REST: sent as they are read, or as files that workers write."""
+"""Exports through the REST API: sent as they are read, or as files that workers write."""
 
 import json
 import sys

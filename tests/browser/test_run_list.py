@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def listed(make_runs: MakeRun, sandbox: Sandbox, alice: User, sign_in: SignIn) -> None:  # noqa: F811
-    """120 runs of team blue: three pages. Upstream has the first two of page 2."""
+    """120 runs of team blue, on three pages. Upstream has only the first one."""
     make_runs(120, metadata={"team": "blue"}, status="completed")
     for run in Run.objects.prefetch_related("pairs"):
         if not run.pairs.all():
@@ -78,7 +78,7 @@ def test_ticks_survive_paging_and_name_what_left(page: Page, listed: None) -> No
     expect(bar.get_by_role("status")).to_have_text("No longer in this list: run_001.")
     page.get_by_text("Columns", exact=True).click()
     page.get_by_role("button", name="Remove Model").click()
-    expect(bar).to_contain_text("2 selected, 1 not on this page")  # It is the first page again.
+    expect(bar).to_contain_text("2 selected, 1 not on this page")  # Removing a column returns to the first page.
     bar.get_by_role("button", name="Deselect them").click()
     expect(bar).to_contain_text("1 selected")
     expect(bar.get_by_role("status")).to_have_text("")

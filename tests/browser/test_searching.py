@@ -90,7 +90,7 @@ def test_mistake_is_underlined(page: Page) -> None:
     box.click()
     page.keyboard.type("sttus:failed")
     expect(option(page)).to_have_count(0)
-    expect(page.locator("#search-problem")).to_be_empty()  # It may not be complete yet.
+    expect(page.locator("#search-problem")).to_be_empty()  # The name may not be complete yet.
     page.keyboard.type(" team")
     expect(page.locator("#search-problem")).to_contain_text("Did you mean status?")
     expect(page.locator("[data-mirror] mark")).to_have_text("sttus:failed")

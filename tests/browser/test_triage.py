@@ -17,7 +17,7 @@ LIMITED = {"code": "rate_limit_exceeded", "message": ""}
 
 @pytest.fixture
 def failures(make_runs: MakeRun, mirror_run: MakeRun, sandbox: Sandbox) -> None:  # noqa: F811
-    """80 failures, of which the last 20 have another error, and a run that did not fail. Upstream has two of them."""
+    """80 failed runs, the last 20 with another error, and a completed one. Upstream has run_051 and run_052."""
     make_runs(80, status="failed", last_error=LIMITED)
     Run.objects.filter(upstream_id__gte="run_060").update(error_code="server_error")
     times = dict(Run.objects.values_list("upstream_id", "created_at"))

@@ -29,7 +29,7 @@ def test_living_process_prevents_a_restore(environment: Environment, kind: str) 
     else:
         environment.worker()
         until(Worker.objects.exists)
-        Worker.objects.all().delete()  # Even without a heartbeat.
+        Worker.objects.all().delete()  # It is noticed even without a heartbeat.
     with pytest.raises(DatabaseInUse, match="Stop all web processes, workers"):
         backups.restore(backup)
 

@@ -59,7 +59,7 @@ def fail(task_log: str) -> None:
 
 @task
 def fail_with_unstorable_text(task_log: str) -> None:
-    """The text of the error can be stored in no database: PostgreSQL refuses the first character, both the second."""
+    """No database can store the text of the error: PostgreSQL refuses U+0000, and both refuse a lone surrogate."""
     write(task_log, "fail")
     raise RuntimeError("a\0b\ud800c")
 

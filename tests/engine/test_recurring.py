@@ -138,7 +138,7 @@ def test_failing_entry_runs_less_and_less_often() -> None:
         assert enqueue_due([often]) == ["often"]
         periods.append(round((Schedule.objects.get().due_at - timezone.now()).total_seconds()))
         finish_all(TaskResultStatus.FAILED)
-        assert enqueue_due([often]) == []  # A time that is far ahead is not taken for a change of the clock.
+        assert enqueue_due([often]) == []  # A distant due time is not mistaken for a change of the clock.
     assert periods == [2, 4, 8, 16, 32, 60, 60, 60]
     make_due()
     finish_all(TaskResultStatus.SUCCESSFUL)

@@ -303,7 +303,8 @@ def test_only_lanes_with_tasks_are_woken(monkeypatch: pytest.MonkeyPatch, task_l
         until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
         time.sleep(0.5)  # Lanes that polled by themselves would have done so many times by now.
         assert claims["long"] == 1
-        assert 3 <= claims["default"] <= 4  # The task, and that no other is left: once more if it was polled meanwhile.
+        # At the start, for the task and after it. A poll in the meantime can cause one more.
+        assert 3 <= claims["default"] <= 4
     finally:
         stopping.set()
         for thread in threads:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 CASES_PER_TEST = 10
 ROUNDS = 4
-# Lost responses are awaited for the timeouts of their requests.
+# Once the server is correct, all edits must end in this time. Each lost response takes as long as its timeouts.
 CORRECT_SECONDS = 30
 
 

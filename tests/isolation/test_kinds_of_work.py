@@ -1,4 +1,4 @@
-"""A single worker, of which one kind of work hangs: all others go on."""
+"""While one kind of work hangs in the only worker, all other kinds go on."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ OPTIONS = ("--schedule", "loadtests.schedule.OFTEN", "--poll-every", "0.1", "--b
 
 @pytest.fixture
 def works(environment: Environment) -> dict[str, Callable[[], HasEnded]]:
-    """Each kind of work, by its queue: a function that starts some, and returns whether it has ended."""
+    """By queue: a function that starts this kind of work, and returns a function that checks whether it has ended."""
     run, *_, marked = environment.make_runs(11)
     Thread.objects.filter(pk=marked.thread_id).update(tracked=False)  # So that no sync refreshes the run.
     actor = environment.alice

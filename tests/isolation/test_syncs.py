@@ -134,7 +134,7 @@ def test_hanging_thread_costs_only_its_timeouts(started: Sync, sandbox: Sandbox,
 def test_slow_thread_gets_a_sync_of_its_own(
     started: Sync, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """Its pages never end. The pass leaves it behind, and it ends with an error at the limit."""
+    """Its pages never end. The pass goes on without it, and its own sync ends with an error at the limit."""
     settings.RUNSADMIN_MAX_RUNS_PER_THREAD = 450
     monkeypatch.setattr(passes, "LONG", timedelta(0))
     sandbox.fault("endless", path=f"/{BAD}/runs$", times=None)

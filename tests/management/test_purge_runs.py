@@ -177,7 +177,7 @@ def test_file_in_use_is_reported(manage: Manage, mirror_run: MakeRun) -> None:
     mirror_run(metadata={"team": "purged-5b1e9c"})
     reader = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM runsadmin_run").fetchone()  # Keeps the log from being emptied.
+    reader.execute("SELECT count(*) FROM runsadmin_run").fetchone()  # Keeps the write-ahead log from being emptied.
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 100")
     first = manage("purge_runs", "--older-than", "0", "--no-input")

@@ -1,4 +1,4 @@
-"""Rows of version 0.1.0 in every table apart from those of runs, and what all tables have."""
+"""Fills the tables of version 0.1.0, apart from those of runs, and reads the rows of all tables."""
 
 import datetime as dt
 import uuid

@@ -23,7 +23,7 @@ METADATA = {"ticket": "1", "owner": "lee"}
 
 
 def change_runs(upstream: FakeUpstream, change: Callable[[Json], Json], *, kind: str) -> Override:
-    """Changes the runs in the responses to one kind of request (list, fetch or write). Returns the override."""
+    """Returns an override that changes the runs in the responses to one kind of request: list, fetch or write."""
 
     def override(request: Request) -> Response | None:
         if not getattr(request, f"is_{kind}"):
@@ -216,7 +216,7 @@ def test_stale_list_is_noticed(
     upstream.override(lists_before_writes(upstream))
     apply(plan(ids, alice, triage="done"), alice)
     assert [upstream.metadata(id) for id in ids] == [METADATA | {"triage": "done"}] * 60
-    if not lists_are_fresh:  # Fresh lists need no check: one list serves all runs, before any write.
+    if not lists_are_fresh:  # Otherwise one list is read, before any write.
         state = connections.state("default")
         assert state.stale_list_at is not None
         assert "as it was before our write" in state.stale_list_detail

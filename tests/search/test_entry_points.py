@@ -224,7 +224,7 @@ class EntryPoints:
             return output.err if output.code else _exported(Path(f"{folder}/runs.csv").read_bytes())
 
     def _save_view(self, query: str) -> str:
-        """The error if the search is refused."""
+        """Saves the search as a view. Returns the error, or an empty string."""
         SavedView.objects.all().delete()
         response = self.api.post("views/", {"name": "v", "q": query})
         return "" if response.status_code == 201 else str(response.json()["detail"])

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def row_ids(mirror_run: Callable[..., Run], settings: Settings, tmp_path: Path) -> list[str]:
-    """Creates a row of every kind. The ids that occur in URLs."""
+    """Creates a row of every kind. Returns the ids that occur in URLs."""
     settings.RUNSADMIN_EXPORT_FOLDER = tmp_path
     settings.RUNSADMIN_PUSH_WAIT = 0.1
     root = superuser()
@@ -66,7 +66,7 @@ def send(request: OddRequest) -> Any:
 
 
 def crashes(odd: Iterable[OddRequest], every: int) -> tuple[int, list[str]]:
-    """Sends a fixed sample of the requests. Their number, and those that got a 5xx."""
+    """Sends a fixed sample of the requests. Returns their number, and those that got a 5xx."""
     sample = [request for request in odd if zlib.crc32(str(request).encode(errors="replace")) % every == 0]
     return len(sample), [f"{request}: {status}" for request in sample if (status := send(request).status_code) >= 500]
 
@@ -96,7 +96,7 @@ def test_no_odd_page_request_crashes(row_ids: list[str], pytestconfig: pytest.Co
 
 
 def test_no_odd_rest_request_crashes(row_ids: list[str], pytestconfig: pytest.Config) -> None:
-    every = -(-pytestconfig.getoption("--odd-requests") // 20)  # There are fewer of them.
+    every = -(-pytestconfig.getoption("--odd-requests") // 20)  # There are fewer than for the pages.
     sent, crashed = crashes(for_operations(), every)
     assert crashed == []
     assert sent * every > 5_000

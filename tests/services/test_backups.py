@@ -170,7 +170,7 @@ def test_missing_pg_dump_is_explained(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_archive_of_a_newer_pg_dump_is_explained(tmp_path: Path) -> None:
     file = backups.create(tmp_path / "backup").path
     content = bytearray(file.read_bytes())
-    content[6] = 99  # The second part of the version of the format.
+    content[6] = 99  # The minor version of the format.
     file.write_bytes(content)
     with pytest.raises(BackupFailed, match=r"unsupported version \(1\.99\).*Install newer client programs"):
         backups.read(file)

@@ -138,7 +138,7 @@ def test_shared_text_of_other_runs_remains(mirror_run: MakeRun) -> None:
 
 @pytest.fixture
 def purged_run(mirror_run: MakeRun) -> Run:
-    """A purged run, whose shared text no run has any more. That text has not been purged yet."""
+    """A purged run. Its text, which no run shares any more, has not been purged yet."""
     runs = [mirror_run(instructions=INSTRUCTIONS) for _ in range(3)]
     purging.purge([run.pk for run in runs])
     return runs[2]

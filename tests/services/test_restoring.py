@@ -1,4 +1,4 @@
-"""After a restore nothing is sent until users release it, and then nothing twice and no newer value is overwritten."""
+"""After a restore, nothing is sent until users release it. Then nothing is sent twice, and newer values are kept."""
 
 import os
 import signal
@@ -364,7 +364,8 @@ def test_lost_tables_are_replaced(missing: str, alice: User, backup: Path) -> No
 @pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize("state", ["missing", "broken"])
 def test_lost_database_is_replaced(state: str, alice: User, backup: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with database_use.exclusive():  # Otherwise, all later tests would fail with this one.
+    # Fails before the database is deleted if the restore could not replace it: all later tests need it.
+    with database_use.exclusive():
         pass
     backups.create(backup)
     connection.close()

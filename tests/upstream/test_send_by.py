@@ -34,7 +34,7 @@ def test_time_to_connect_counts(
     connect = deadline_connection._Connection.connect
 
     def connect_slowly(self: deadline_connection._Connection) -> None:
-        time.sleep(0.7)  # With the short timeouts of this test, a write may not follow so long after its fetch.
+        time.sleep(0.7)  # Longer than a write may follow its fetch, given the timeouts of this test.
         connect(self)
 
     def lose_the_connection() -> None:

@@ -1,4 +1,4 @@
-"""Limits on what clients may cost, with an application that only shows what it got."""
+"""The limits on what clients may cost, tested with an application that only shows what it received."""
 
 import os
 import socket
@@ -138,7 +138,7 @@ def test_slow_stream_gives_its_thread_to_others(running: Running) -> None:
     running.connect(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
     until(lambda: any(busy.thread_waits for busy in running.server.active_channels.values()))
     time.sleep(2 * server.CHECK_EVERY)
-    assert not running.application.is_closed.is_set()  # Nothing else needs the thread.
+    assert not running.application.is_closed.is_set()  # It may keep its thread: nothing else needs it.
     assert b"200 OK" in running.get("/")
     assert running.application.is_closed.is_set()
 
