@@ -109,7 +109,7 @@ def test_search_of_the_list_is_saved(
 
     Run.objects.filter(upstream_id="run_0").update(missing_since=timezone.now())
 
-    bulk_edit = make_plan(as_alice, query=query.format(thread=six_runs[0].thread_id))
+    bulk_edit = make_plan(as_alice, query=query)
 
     assert f"all that matched {bulk_edit.query}" in page_text(as_alice, bulk_edit)
     assert bulk_edit.query.startswith(search)

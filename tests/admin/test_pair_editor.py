@@ -4,8 +4,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from runsadmin.models import Edit, EditStatus
-from tests.admin.conftest import base_field, metadata_form, run_url
+from runsadmin.models import Edit, EditStatus, Run
+from tests.admin.conftest import base_field, metadata_form, run_action, run_url
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
 
@@ -24,8 +24,7 @@ def test_saved_pairs_reach_upstream_and_mirror(sandbox: Sandbox, mirror_run: Mak
     assert "Applied" in shown
     assert edit.upstream_request_id in shown
     assert sandbox.metadata(run.upstream_id) == {"team": "red", "ticket": "OPS-1"}
-    run = type(run).objects.get()
-    assert run.metadata == {"team": "red", "ticket": "OPS-1"}
+    assert Run.objects.get().metadata == {"team": "red", "ticket": "OPS-1"}
     assert (edit.status, edit.actor.username, edit.source, edit.reason) == ("applied", "alice", "admin", "moved")
 
 
@@ -153,6 +152,7 @@ def test_forged_request_is_refused(mirror_run: MakeRun, alice: User) -> None:
     client.force_login(alice)
     base = base_field(client, run)
 
-    for url in (run_url(run, "metadata"), run_url(run, "refresh")):
-        assert client.post(url, metadata_form(("team", "red"), base=base)).status_code == 403
+    form = metadata_form(("team", "red"), base=base)
+    assert client.post(run_url(run, "metadata"), form).status_code == 403
+    assert run_action(client, run, "refresh").status_code == 403
     assert not Edit.objects.exists()

@@ -80,10 +80,10 @@ def test_lane_releases_only_its_own_tasks() -> None:
 
 def test_third_lost_attempt_ends_the_task() -> None:
     task = running_task("first")
-    for worker, status in (("second", TaskResultStatus.READY), ("third", TaskResultStatus.READY)):
+    for worker in ("second", "third"):
         attempts.requeue([task])
         task.refresh_from_db()
-        assert task.status == status
+        assert task.status == TaskResultStatus.READY
         task.claim(f"{worker}/0")
     attempts.requeue([task])
     task.refresh_from_db()

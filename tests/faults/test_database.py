@@ -1,7 +1,7 @@
 """Database faults during an edit: they raise a clear error, nothing is half written, and the edit continues."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -9,7 +9,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, EditStatus
+from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import edits
 from tests.faults.conftest import Scenario, at_step
 from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile
@@ -65,10 +65,9 @@ def test_database_fault_loses_nothing(scenario: Scenario, fault: DatabaseFault, 
     scenario.check(posts=1)
 
 
-def test_fault_of_one_edit_does_not_stop_others(
-    scenario: Scenario, record_second: Callable[[], Edit], fault: DatabaseFault
-) -> None:
-    first, second = scenario.record(LONG), record_second()
+def test_fault_of_one_edit_does_not_stop_others(scenario: Scenario, fault: DatabaseFault) -> None:
+    first, other = scenario.record(LONG), Run.objects.get(upstream_id="run_other")
+    second = edits.record(run=other, patch=LONG, actor=scenario.alice, source=Edit.Source.API)
     Edit.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
     with suppress(DatabaseError), at_step("responded", fault.begin):
         edits.process_due(until=float("inf"))
@@ -76,12 +75,3 @@ def test_fault_of_one_edit_does_not_stop_others(
     expire_claims()
     assert scenario.process_due(first).status == EditStatus.APPLIED
     assert scenario.process_due(second).status == EditStatus.APPLIED
-
-
-@pytest.fixture
-def record_second(scenario: Scenario) -> Callable[[], Edit]:
-    def record_second() -> Edit:
-        other = type(scenario.run).objects.get(upstream_id="run_other")
-        return edits.record(run=other, patch=LONG, actor=scenario.alice, source=Edit.Source.API)
-
-    return record_second

@@ -8,7 +8,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import ConnectionState, Edit, EditStatus
+from runsadmin.models import ConnectionState, Edit, EditStatus, Run
 from runsadmin.services import connections, edits, probes
 from tests.conftest import Connect
 from tests.faults.conftest import Scenario, at_step, seconds_until_next_attempt
@@ -79,7 +79,7 @@ def test_429_and_503_slow_down_all_edits(scenario: Scenario, status: int) -> Non
     scenario.push()
     before = len(scenario.sandbox.log())
     other = edits.record(
-        run=type(scenario.run).objects.get(upstream_id="run_other"),
+        run=Run.objects.get(upstream_id="run_other"),
         patch=MetadataPatch({"team": "red"}),
         actor=scenario.alice,
         source=Edit.Source.API,

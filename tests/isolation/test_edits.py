@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit, EditStatus, Export, ExportFormat, Run, SharedText
+from runsadmin.models import BulkEdit, Edit, EditStatus, Export, ExportFormat, Run, SharedText
 from runsadmin.services import bulk_edits, edits, exports
 from runsadmin.services.bulk_edits import planning
 from runsadmin.services.edits import refusals
@@ -171,7 +171,7 @@ def test_plan_that_kills_processes_fails(due: list[Edit], alice: User) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     patch = BulkPatch({"team": "green"})
     made = bulk_edits.plan(selection=selection, patch=patch, actor=alice, source=Edit.Source.API, reason="r")
-    type(made).objects.update(attempts=3)
+    BulkEdit.objects.update(attempts=3)
     failed = bulk_edits.continue_planning(made, until=float("inf"))
     assert failed.status == "failed"
     assert "3 processes died" in failed.detail

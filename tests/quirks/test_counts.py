@@ -56,7 +56,6 @@ def test_all_failed_edits_are_counted(
 def test_all_errors_of_a_sync_are_counted(upstream: FakeUpstream, runs: list[Run], manage: Manage) -> None:  # noqa: F811
     Thread.objects.bulk_create(Thread(connection="default", upstream_id=f"thread_{n}") for n in range(MANY))
     output = manage("sync_runs", "--full")
-    assert f"{MANY} errors" in output.err
     assert f"{MANY} errors, listed above." in output.err
 
 

@@ -12,6 +12,7 @@ from django.urls.resolvers import RoutePattern
 
 from runsadmin.models import Edit, Sync, Thread
 from runsadmin.services import tokens
+from tests.admin.conftest import run_action
 from tests.api.conftest import problem
 from tests.security.conftest import Site, run_in_production
 
@@ -134,7 +135,7 @@ def test_no_url_redirects_outside(site: Site, alice: User, mirror_run: Any) -> N
         "/admin//evil.example", "/admin/%5c%5cevil.example", "/admin/r/1//evil.example/", "/admin/jsi18n//evil.example",
         "/admin/r/1/1/?next=//evil.example", "/admin/logout/?next=//evil.example",
         "/admin/password_change/?next=//evil.example", "/admin/runsadmin/run/?next=//evil.example",
-        "/admin/runsadmin/run/1/refresh/?next=//evil.example", "/api/v1//evil.example",
+        "/admin/runsadmin/run/1/change/?next=//evil.example", "/api/v1//evil.example",
         "/%0d%0aSet-Cookie:a=b", "/admin/%0d%0aSet-Cookie:a=b", "/admin/login/?next=/admin/%0d%0aSet-Cookie:a=b",
     ]  # fmt: skip
     for path in paths:
@@ -158,7 +159,7 @@ def test_unknown_host_is_refused(client: Client, alice: User, host: str) -> None
 def test_forged_requests_change_nothing(csrf_client: Client, root: User) -> None:
     csrf_client.force_login(root)
     thread = Thread.objects.create(connection="default", upstream_id="thread_a")
-    csrf_client.post(f"/admin/runsadmin/thread/{thread.pk}/untrack/")
+    assert run_action(csrf_client, thread, "stop_tracking").status_code == 403
     csrf_client.post("/api/v1/syncs/", {}, "application/json")
     thread.refresh_from_db()
     assert thread.tracked
