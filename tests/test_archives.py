@@ -83,7 +83,7 @@ REFUSED: dict[str, Callable[[Run, User], object]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_services_refuse(name: str, run: Run, unchanged: None, make_user: Callable[..., User]) -> None:
+def test_services_refuse_archives(name: str, run: Run, unchanged: None, make_user: Callable[..., User]) -> None:
     actor = make_user(*Action)
     with pytest.raises(ReadOnlyConnection, match=MESSAGE):
         REFUSED[name](run, actor)
@@ -100,7 +100,7 @@ def test_services_refuse(name: str, run: Run, unchanged: None, make_user: Callab
         ("POST", "threads/", {"connection": ALIAS, "thread_id": "thread_b"}),
     ],
 )
-def test_rest_api_refuses(run: Run, alice: User, method: str, path: str, body: Any) -> None:
+def test_rest_api_refuses_archives(run: Run, alice: User, method: str, path: str, body: Any) -> None:
     token = tokens.create(user=alice, expires_in=dt.timedelta(hours=1))
     url, headers = f"/api/v1/{path}", {"Authorization": f"Token {token}"}
     response = Client(headers=headers).generic(
@@ -121,7 +121,9 @@ def test_rest_api_refuses(run: Run, alice: User, method: str, path: str, body: A
         ["track_threads", "--listed", "--connection", ALIAS],
     ],
 )
-def test_commands_refuse(run: Run, unchanged: None, manage: Manage, admin_user: User, arguments: list[str]) -> None:
+def test_commands_refuse_archives(
+    run: Run, unchanged: None, manage: Manage, admin_user: User, arguments: list[str]
+) -> None:
     output = manage(*arguments)
     assert output.code == 1
     assert MESSAGE in output.err
@@ -157,7 +159,7 @@ def test_nothing_is_scheduled(run: Run, connect: Connect) -> None:
     assert not connections.held()
 
 
-def test_edits_wait_after_it_became_an_archive(run: Run, connect: Connect, alice: User) -> None:
+def test_edits_of_a_new_archive_wait(run: Run, connect: Connect, alice: User) -> None:
     connect(ALIAS, KIND="upstream")
     pending = edits.record(run=run, patch=RED, actor=alice, source=Edit.Source.API)
     failed = Edit.objects.create(run=run, patch=RED, actor=alice, source=Edit.Source.API)
@@ -171,7 +173,7 @@ def test_edits_wait_after_it_became_an_archive(run: Run, connect: Connect, alice
         edits.retry(edit=failed, actor=alice)
 
 
-def test_only_upstream_is_the_default(connect: Connect) -> None:
+def test_sole_upstream_is_the_default(connect: Connect) -> None:
     add_archive(connect)
     assert (conf.default_upstream(), conf.default_connection()) == ("default", None)
 
@@ -184,7 +186,7 @@ def test_other_runs_are_edited(run: Run, mirror_run: MakeRun, manage: Manage, ad
     assert Run.objects.get(pk=run.pk).metadata == {"team": "blue"}
 
 
-def test_plan_is_kept_after_it_became_an_archive(run: Run, connect: Connect, alice: User) -> None:
+def test_plan_of_a_new_archive_is_kept(run: Run, connect: Connect, alice: User) -> None:
     connect(ALIAS, KIND="upstream")
     selection = bulk_edits.by_ids([run.upstream_id])
     planned = bulk_edits.plan(

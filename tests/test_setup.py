@@ -112,7 +112,7 @@ def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
     assert repeated.returncode != 0  # The script never overwrites the file.
 
 
-def test_settings_are_not_for_others(tmp_path: Path) -> None:
+def test_env_file_is_protected_at_startup(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("LOG_LEVEL=INFO\n")
     file.chmod(0o664)

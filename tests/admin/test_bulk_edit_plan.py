@@ -39,7 +39,7 @@ def test_plan_shows_changes_and_sends_nothing(sandbox: Sandbox, six_runs: list[R
     assert sandbox.posts() == []
 
 
-def test_large_plan_updates_without_reload(six_runs: list[Run], alice: User, as_alice: Client) -> None:
+def test_incomplete_plan_updates_without_reload(six_runs: list[Run], alice: User, as_alice: Client) -> None:
     selection = bulk_edits.by_search("metadata.team:blue")
     bulk_edit = bulk_edits.plan(
         selection=selection, patch=BulkPatch({"team": "red"}), actor=alice, source=Edit.Source.ADMIN, reason="moved"

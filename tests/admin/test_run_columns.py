@@ -64,7 +64,7 @@ def test_columns_are_shown_in_their_order(mirror_run: MakeRun, as_carol: Client)
         ("?view=nothing", "There is no view 'nothing', or it is private."),
     ],
 )
-def test_wrong_address_is_explained(query: str, message: str, mirror_run: MakeRun, as_carol: Client) -> None:
+def test_invalid_parameter_is_explained(query: str, message: str, mirror_run: MakeRun, as_carol: Client) -> None:
     mirror_run(id="run_a")
     assert message in error_of(as_carol, query)
     assert shown_ids(as_carol, query) == ([] if "tz=" in query else ["run_a"])
@@ -96,7 +96,7 @@ def test_hostile_keys_are_escaped(mirror_run: MakeRun, as_carol: Client) -> None
     assert "&lt;img src=x&gt;" in text
 
 
-def test_order_is_named_in_the_address(mirror_run: MakeRun, as_carol: Client) -> None:
+def test_order_is_named_in_the_url(mirror_run: MakeRun, as_carol: Client) -> None:
     mirror_run()
     text = as_carol.get(LIST + "?columns=duration,id&o=-duration").text
     assert "longest first" in text

@@ -24,20 +24,20 @@ def link(text: str, pattern: str) -> str:
     return html.unescape(found[1]) if found else ""
 
 
-def open_run(client: Client, query: str, run_id: str) -> str:
+def run_url_in_list(client: Client, query: str, run_id: str) -> str:
     """The URL that the list links to."""
     return f"{LIST}{link(client.get(LIST + query).text, rf'class="ra-id" href="([^"]+)">{run_id}<')}"
 
 
-def neighbor(client: Client, url: str, relation: str) -> str:
+def neighbor_url(client: Client, url: str, relation: str) -> str:
     return link(client.get(url).text, rf'rel="{relation}" href="([^"]+)"')
 
 
-def back(client: Client, url: str) -> str:
+def back_url(client: Client, url: str) -> str:
     return link(client.get(url).text, r'class="ra-place".*?href="([^"]+)"')
 
 
-def name(client: Client, url: str) -> str:
+def shown_run_id(client: Client, url: str) -> str:
     return link(client.get(url).text, r'<h2><span class="ra-id">([^<]+)<')
 
 
@@ -53,35 +53,35 @@ def test_neighbors_follow_the_list(order: str, make_runs: MakeRun, as_carol: Cli
     listed = shown_ids(as_carol, query)
     assert len(listed) == 11
 
-    url, visited = open_run(as_carol, query, listed[0]), [listed[0]]
-    assert not neighbor(as_carol, url, "prev")
-    while following := neighbor(as_carol, url, "next"):
-        assert name(as_carol, neighbor(as_carol, following, "prev")) == visited[-1]
+    url, visited = run_url_in_list(as_carol, query, listed[0]), [listed[0]]
+    assert not neighbor_url(as_carol, url, "prev")
+    while following := neighbor_url(as_carol, url, "next"):
+        assert shown_run_id(as_carol, neighbor_url(as_carol, following, "prev")) == visited[-1]
         url = following
-        visited.append(name(as_carol, url))
+        visited.append(shown_run_id(as_carol, url))
     assert visited == listed
 
 
-def test_link_leads_back_to_the_same_page(make_runs: MakeRun, mirror_run: MakeRun, as_carol: Client) -> None:  # noqa: F811
+def test_back_link_leads_to_the_same_page(make_runs: MakeRun, mirror_run: MakeRun, as_carol: Client) -> None:  # noqa: F811
     make_runs(120)
     second = page_link(as_carol, "?tz=Asia/Tokyo", "Older") or ""
     listed = shown_ids(as_carol, second)
-    first_url, last_url = (open_run(as_carol, second, run_id) for run_id in (listed[0], listed[-1]))
+    first_url, last_url = (run_url_in_list(as_carol, second, run_id) for run_id in (listed[0], listed[-1]))
     mirror_run(id="run_new")  # Runs that arrive do not move the page.
     Run.objects.filter(upstream_id="run_new").update(created_at=timezone.now())
 
     for url in (first_url, last_url):
-        way = urlsplit(back(as_carol, url))
+        way = urlsplit(back_url(as_carol, url))
         assert shown_ids(as_carol, f"?{way.query}") == listed
         assert way.fragment == urlsplit(url).path.split("/")[-3].join(["run-", ""])
         assert "tz=Asia" in way.query
     # For a run beyond that page, the list begins with that run.
-    beyond = neighbor(as_carol, last_url, "next")
-    assert shown_ids(as_carol, f"?{urlsplit(back(as_carol, beyond)).query}")[0] == name(as_carol, beyond)
+    beyond = neighbor_url(as_carol, last_url, "next")
+    assert shown_ids(as_carol, f"?{urlsplit(back_url(as_carol, beyond)).query}")[0] == shown_run_id(as_carol, beyond)
     # The first page keeps its rows too.
-    url = open_run(as_carol, "?o=-created_at", "run_003")
+    url = run_url_in_list(as_carol, "?o=-created_at", "run_003")
     Run.objects.filter(upstream_id="run_119").update(created_at=timezone.now())
-    assert shown_ids(as_carol, f"?{urlsplit(back(as_carol, url)).query}")[0] == "run_new"
+    assert shown_ids(as_carol, f"?{urlsplit(back_url(as_carol, url)).query}")[0] == "run_new"
 
 
 def test_edit_pages_keep_the_place(
@@ -92,7 +92,7 @@ def test_edit_pages_keep_the_place(
     settings.RUNSADMIN_PUSH_WAIT = 0.2
     make_runs(3, metadata={"team": "blue"})
     run = Run.objects.get(upstream_id="run_000")
-    url = open_run(as_alice, "?q=metadata.team:blue", "run_000")
+    url = run_url_in_list(as_alice, "?q=metadata.team:blue", "run_000")
     suffix = urlsplit(url).query
     to_form = link(as_alice.get(url).text, r'action="([^"]+)" class="ra-actions"')
     assert urlsplit(to_form).query == suffix
@@ -108,16 +108,16 @@ def test_edit_pages_keep_the_place(
     shown = as_alice.get(saved.headers["Location"]).text
     to_run = link(shown, r'href="([^"]+)">Show the run')
     assert urlsplit(to_run).query == suffix
-    assert urlsplit(back(as_alice, to_run)).fragment == f"run-{run.pk}"
+    assert urlsplit(back_url(as_alice, to_run)).fragment == f"run-{run.pk}"
     undone = run_action(as_alice, edit, "undo")
     assert "from=" not in undone.headers["Location"]
 
 
-def test_list_without_the_run_itself_opens_it(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
+def test_list_without_the_id_column_opens_runs(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
     make_runs(2)
     url = f"{LIST}{link(as_carol.get(f'{LIST}?columns=status,model').text, r'class="ra-open" href="([^"]+)"')}"
-    assert name(as_carol, url) == "run_000"
-    assert name(as_carol, neighbor(as_carol, url, "next")) == "run_001"
+    assert shown_run_id(as_carol, url) == "run_000"
+    assert shown_run_id(as_carol, neighbor_url(as_carol, url, "next")) == "run_001"
 
 
 def test_long_search_does_not_repeat_in_each_row(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
@@ -128,13 +128,13 @@ def test_long_search_does_not_repeat_in_each_row(make_runs: MakeRun, as_carol: C
     assert len(longest.content) < len(short.content) + 150 * 1000
 
 
-def test_run_that_left_the_search_says_so(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
+def test_run_that_no_longer_matches_is_marked(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
     make_runs(3, status="failed")
-    url = open_run(as_carol, "?q=status:failed", "run_001")
+    url = run_url_in_list(as_carol, "?q=status:failed", "run_001")
     assert "no longer matches" not in as_carol.get(url).text
     Run.objects.filter(upstream_id="run_001").update(status="completed")
     assert "no longer matches" in as_carol.get(url).text
-    assert name(as_carol, neighbor(as_carol, url, "next")) == "run_002"
+    assert shown_run_id(as_carol, neighbor_url(as_carol, url, "next")) == "run_002"
 
 
 def test_slow_search_does_not_delay_the_page(
@@ -143,7 +143,7 @@ def test_slow_search_does_not_delay_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_runs(2)
-    url = open_run(as_carol, "?q=status:completed", "run_000")
+    url = run_url_in_list(as_carol, "?q=status:completed", "run_000")
     monkeypatch.setattr(run_position, "SECONDS", 0.0)
     text = as_carol.get(url).text
     assert "the search failed or is slow" in text
@@ -161,15 +161,15 @@ def test_slow_search_does_not_delay_the_page(
         "from=" + "a" * 9999,
     ],
 )
-def test_changed_place_is_not_an_error(place: str, mirror_run: MakeRun, as_carol: Client) -> None:
+def test_invalid_position_is_not_an_error(place: str, mirror_run: MakeRun, as_carol: Client) -> None:
     run = mirror_run()
     response = as_carol.get(f"{LIST}{run.pk}/change/?{place}")
     assert response.status_code == 200
     assert "Back to the list" in response.text
-    assert back(as_carol, f"{LIST}{run.pk}/change/?from=//evil.example/").startswith(LIST)
+    assert back_url(as_carol, f"{LIST}{run.pk}/change/?from=//evil.example/").startswith(LIST)
 
 
-def test_ticked_runs_that_left_are_named(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
+def test_ticked_runs_that_no_longer_match_are_named(make_runs: MakeRun, as_carol: Client) -> None:  # noqa: F811
     make_runs(4, status="failed")
     keys = list(Run.objects.order_by("pk").values_list("pk", flat=True))
     Run.objects.filter(pk=keys[1]).update(status="completed")

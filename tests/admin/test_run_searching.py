@@ -48,7 +48,7 @@ def search_of(client: Client, query: str) -> str:
         ("missing=yes&connection=default", "missing:* connection:default"),
     ],
 )
-def test_filters_write_into_the_search(as_carol: Client, query: str, expected: str) -> None:
+def test_filters_become_part_of_the_search(as_carol: Client, query: str, expected: str) -> None:
     assert search_of(as_carol, query) == expected
 
 

@@ -50,7 +50,7 @@ def form_of(text: str, action: str) -> dict[str, str]:
     return {html.unescape(n): html.unescape(v) for n, v in re.findall(r'name="(\w+)" value="([^"]*)"', found[1])}
 
 
-def test_view_opens_with_its_state_in_the_address(
+def test_view_opens_with_its_state_in_the_url(
     save: Save, mirror_run: MakeRun, as_alice: Client, as_bob: Client
 ) -> None:
     mirror_run(id="run_a", status="failed")
@@ -160,7 +160,7 @@ def test_sharing_needs_the_permission(as_carol: Client, as_alice: Client) -> Non
     ]
 
 
-def test_default_opens_the_list(save: Save, mirror_run: MakeRun, as_alice: Client, as_bob: Client) -> None:
+def test_list_opens_the_default_view(save: Save, mirror_run: MakeRun, as_alice: Client, as_bob: Client) -> None:
     mirror_run(id="run_a")
     save(is_shared=True)
     for client in (as_alice, as_bob):
@@ -177,8 +177,8 @@ def test_default_opens_the_list(save: Save, mirror_run: MakeRun, as_alice: Clien
 
 
 @pytest.mark.parametrize("what", ["save", "default"])
-def test_opened_form_address_leads_to_the_view(what: str, save: Save, as_alice: Client) -> None:
-    """As after signing in again: the address of the form that was sent is then opened."""
+def test_opened_form_url_leads_to_the_view(what: str, save: Save, as_alice: Client) -> None:
+    """As after signing in again, which then opens the URL of the form that was sent."""
     save()
     before = SavedView.objects.values().get()
     response = as_alice.get(f"{VIEWS}failed/{what}/")
@@ -187,7 +187,7 @@ def test_opened_form_address_leads_to_the_view(what: str, save: Save, as_alice: 
     assert as_alice.get(LIST).status_code == 200  # With a default view, it would be a redirect.
 
 
-def test_action_on_a_bare_view_does_nothing(save: Save, mirror_run: MakeRun, as_alice: Client) -> None:
+def test_action_on_url_without_state_does_nothing(save: Save, mirror_run: MakeRun, as_alice: Client) -> None:
     mirror_run()
     save()
     response = run_list_action(as_alice, f"{LIST}?view=failed", "edit_metadata", [], select_across="1")

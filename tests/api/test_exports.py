@@ -76,7 +76,7 @@ def test_view_gives_search_and_columns(runs: list[Run], api: ApiOf, carol: User)
         ("", "invalid-request"),
     ],
 )
-def test_wrong_export_is_refused(api: ApiOf, carol: User, query: str, name: str) -> None:
+def test_invalid_export_is_refused(api: ApiOf, carol: User, query: str, name: str) -> None:
     data = problem(api(carol).get(f"runs/export/?{query}", Accept="text/csv"), 400, name)
     if "statsu" in query:
         assert "Did you mean status?" in data["detail"]

@@ -162,7 +162,7 @@ def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirror_run: MakeRun, a
     assert not Edit.objects.exists()
 
 
-def test_repeated_patch_sends_nothing(
+def test_repeated_patch_is_sent_once(
     sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, settings: Settings
 ) -> None:
     mirror_run(id="run_a", status="in_progress")

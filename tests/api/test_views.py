@@ -36,7 +36,7 @@ def test_view_is_saved_changed_and_deleted(api: ApiOf, alice: User) -> None:
     problem(client.get("views/failed/"), 404, "not-found")
 
 
-def test_runs_of_a_view(mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
+def test_view_lists_its_runs(mirror_run: MakeRun, api: ApiOf, alice: User, bob: User) -> None:
     for number, status in enumerate(["failed", "failed", "completed"]):
         usage = {"prompt_tokens": 0, "completion_tokens": number, "total_tokens": number}
         mirror_run(id=f"run_{number}", status=status, usage=usage, created_at=1772326800 + number)  # 2026-03-01 in UTC.

@@ -67,7 +67,7 @@ def test_user_returns_to_the_same_place(page: Page, listed: None, mirror_run: Ma
     expect(row).to_contain_text("run_052")
 
 
-def test_ticks_survive_paging_and_name_what_left(page: Page, listed: None) -> None:
+def test_ticks_survive_paging_and_name_runs_that_left(page: Page, listed: None) -> None:
     page.goto(f"{LIST}?q=status:completed")
     for run_id in ("run_000", "run_001"):
         page.locator("tr.data-row", has_text=run_id).get_by_role("checkbox").check()

@@ -62,7 +62,7 @@ def test_search_is_completed_by_keyboard(page: Page) -> None:
     assert page.url.endswith("?q=status%3Afailed+metadata.team%3Abilling")
 
 
-def test_typing_on_ignores_suggestions(page: Page) -> None:
+def test_enter_after_typing_ignores_suggestions(page: Page) -> None:
     page.goto(LIST)
     page.get_by_role("combobox", name="Search").click()
     expect(option(page, "status:")).to_be_visible()
@@ -153,7 +153,7 @@ def test_facets_work_as_soon_as_they_are_shown(page: Page) -> None:
     expect(page.locator("[data-facets] h3", has_text="cost center")).to_be_visible()
 
 
-def test_hint_of_an_empty_result_leads_on(page: Page) -> None:
+def test_hint_of_an_empty_result_corrects_the_search(page: Page) -> None:
     page.goto(f"{LIST}?q=status:failed+metadata.taem:billing")
     expect(page.get_by_text("No runs match this search.")).to_be_visible()
     page.get_by_role("link", name="status:failed metadata.team:billing").click()

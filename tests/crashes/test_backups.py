@@ -21,7 +21,7 @@ def test_backups_of_a_bulk_edit_are_restored(environment: Environment) -> None:
 
 
 @pytest.mark.parametrize("kind", ["web", "worker"])
-def test_living_process_prevents_a_restore(environment: Environment, kind: str) -> None:
+def test_running_process_prevents_a_restore(environment: Environment, kind: str) -> None:
     backup = backups.create(environment.folder / "backup").path
     if kind == "web":
         process = environment.web()

@@ -55,7 +55,7 @@ def listed(runs: list[Json]) -> Json:
         lines(*RUNS[:2], *RUNS),
     ],
 )
-def test_file_is_read(archive: str, manage: Manage, file: Callable[[bytes], str], content: bytes) -> None:
+def test_file_in_any_layout_is_read(archive: str, manage: Manage, file: Callable[[bytes], str], content: bytes) -> None:
     output = manage("import_runs", file(content), "--json")
     assert (output.code, output.err) == (0, "")
     assert {run.upstream_id: run.data for run in Run.objects.all()} == {run["id"]: run for run in RUNS}

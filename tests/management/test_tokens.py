@@ -39,7 +39,7 @@ def test_tokens_are_revoked(manage: Manage, alice: User) -> None:
     assert (output.code, status(revoked), status(kept)) == (0, 401, 200)
 
 
-def test_unclear_beginning_revokes_nothing(manage: Manage, alice: User) -> None:
+def test_ambiguous_prefix_revokes_nothing(manage: Manage, alice: User) -> None:
     first, second = (tokens.create(user=alice, expires_in=None) for _ in range(2))
     AuthToken.objects.update(token_key="0123456789abcde")
 

@@ -84,7 +84,7 @@ def test_ids_may_have_any_character() -> None:
 
 @pytest.mark.only_on("postgresql")
 @pytest.mark.parametrize("known", ["nothing", "other connections", "all"])
-def test_runs_of_a_connection_are_not_all_read(threads: list[Thread], known: str) -> None:
+def test_only_the_runs_with_these_ids_are_read(threads: list[Thread], known: str) -> None:
     """The index of the ids is used whatever the statistics are: they may be old or missing."""
     common = {
         "connection": "default", "thread_id": threads[0].pk, "status": "completed", "created_at": NOON, "raw": "{}",

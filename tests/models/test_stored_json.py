@@ -22,7 +22,7 @@ TOOLS = '"tools":[' + ",".join(f'{{"type":"function","function":{{"name":"f{n}"}
 
 
 @pytest.fixture(autouse=True)
-def unseen() -> None:
+def forget_seen_texts() -> None:
     """Makes this process forget the texts that it has seen."""
     stored_json._seen.clear()
 

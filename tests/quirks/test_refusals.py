@@ -89,7 +89,7 @@ def test_refused_edits_are_queried_only_if_any_wait(upstream: FakeUpstream, runs
 
 @pytest.mark.parametrize("background", [False, True], ids=["single", "background"])
 @pytest.mark.parametrize(("refusal", "message"), REFUSED.values(), ids=REFUSED)
-def test_only_edit_is_rejected_at_second_refusal(
+def test_sole_edit_is_rejected_at_second_refusal(
     upstream: FakeUpstream, runs: list[Run], alice: User, refusal: Override, message: str, background: bool
 ) -> None:
     upstream.override(refusal)
@@ -181,7 +181,7 @@ GONE: dict[str, Response] = {
 
 
 @pytest.mark.parametrize("response", GONE.values(), ids=GONE)
-def test_only_thread_can_be_missing(
+def test_sole_thread_can_be_missing(
     upstream: FakeUpstream, mirror_runs: Callable[..., list[Run]], alice: User, response: Response
 ) -> None:
     (run,) = mirror_runs(make_run(thread_id="thread_0"))

@@ -92,7 +92,7 @@ def test_no_header_pretends_https(make_site: Callable[..., Site], tmp_path: Path
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_spelling_evades_the_throttle(site: Site, alice: User) -> None:
-    """Without proxies, no header counts."""
+def test_no_header_evades_the_throttle_without_proxies(site: Site, alice: User) -> None:
+    """The headers of clients are ignored."""
     statuses = [guess(site.origin, "a" * 32, number) for number in range(ATTEMPTS)]
     assert statuses == [200] * 4 + [429] * (ATTEMPTS - 4)

@@ -149,7 +149,7 @@ def test_database_file_is_private() -> None:
     assert {path.stat().st_mode & 0o777 for path in [*files, lock_file_of(database)]} == {0o600}
 
 
-def test_secrets_are_not_for_others(tmp_path: Path) -> None:
+def test_env_file_is_unreadable_for_others(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("SECRET_KEY=x")
     file.chmod(0o664)
@@ -177,7 +177,7 @@ def test_archive_of_a_newer_pg_dump_is_explained(tmp_path: Path) -> None:
 
 
 @only_postgres
-def test_password_is_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_is_not_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "pg_dump"
     program.write_text('#!/bin/sh\necho "pg_dump (PostgreSQL) 99.1"\necho "$@" >>"$0.log"\necho "$PGPASSWORD" >&2\n')
     program.chmod(0o755)

@@ -260,7 +260,7 @@ def test_claimed_export_is_left_alone(export: Export) -> None:
     assert exports.claim_waiting() == []
 
 
-def test_stopping_worker_gives_it_back(export: Export) -> None:
+def test_stopping_worker_releases_the_export(export: Export) -> None:
     stopping = threading.Event()
     stopping.set()
     stopped = exports.write(export, stopping=stopping)

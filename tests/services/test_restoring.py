@@ -218,7 +218,7 @@ def test_restored_edit_does_not_block_new_ones(
 # --- When a restore is refused
 
 
-def test_living_worker_prevents_a_restore(backup: Path) -> None:
+def test_live_worker_prevents_a_restore(backup: Path) -> None:
     backups.create(backup)
     Worker.objects.create(pk="host-1-abcdefgh", seen_at=Now())
     with pytest.raises(DatabaseInUse, match="host-1-abcdefgh was alive"):

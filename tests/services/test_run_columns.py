@@ -47,7 +47,7 @@ def test_invalid_columns_are_explained(text: str, message: str) -> None:
         run_columns.parse(text)
 
 
-def test_values_of_a_run(mirror_run: MakeRun) -> None:
+def test_each_column_has_its_value(mirror_run: MakeRun) -> None:
     run = mirror_run(
         created_at=1769850000, started_at=1769850001, completed_at=1769850009, assistant_id="asst_1",
         usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}, metadata={"team": "blue", "empty": ""},

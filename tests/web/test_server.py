@@ -22,14 +22,14 @@ class Application:
 
     def __init__(self) -> None:
         self.streamed = 0  # In megabytes.
-        self.is_closed, self.goes_on = Event(), Event()
+        self.is_closed, self.may_respond = Event(), Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/stream":
             start_response("200 OK", [])
             return self.stream()
         if environ["PATH_INFO"] == "/wait":
-            self.goes_on.wait(30)
+            self.may_respond.wait(30)
         headers = {name: value for name, value in environ.items() if name.startswith("HTTP_X_")}
         start_response("200 OK", [])
         return [f"{headers} {len(environ['wsgi.input'].read())} {environ.get('CONTENT_LENGTH')}".encode()]
@@ -64,7 +64,7 @@ class Running:
         return read(self.connect("\r\n".join([*lines, "", ""]).encode()))
 
     def stop(self) -> None:
-        self.application.goes_on.set()
+        self.application.may_respond.set()
         self.server.stop()
         self.thread.join()
         for client in self.clients:
@@ -154,7 +154,7 @@ def test_probes_have_their_own_threads(running: Running, path: str) -> None:
     waiting = running.connect(b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     until(lambda: any(busy.requests for busy in running.server.active_channels.values()))
     assert b"200 OK" in running.get(path)
-    running.application.goes_on.set()
+    running.application.may_respond.set()
     assert b"200 OK" in read(waiting)
 
 
@@ -164,7 +164,7 @@ def test_request_in_flight_ends_after_a_stop(running: Running) -> None:
     until(lambda: len(running.server.active_channels) == 2)
     running.server.stop()
     assert read(idle) == b""
-    running.application.goes_on.set()
+    running.application.may_respond.set()
     assert b"200 OK" in read(waiting)
     running.thread.join(5)
     assert not running.thread.is_alive()
