@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         reason = str(getattr(error, "strerror", error)).rstrip(".")
         print(
             f"The sandbox cannot listen on {options.host}:{options.port}: {reason}. "
-            "Stop the program that uses the port, or choose another with --port.",
+            "Choose another port with --port, or stop the program that uses this one.",
             file=sys.stderr,
         )
         return 1
