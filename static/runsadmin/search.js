@@ -6,24 +6,32 @@ const mirror = form.querySelector("[data-mirror]");
 const suggested = form.querySelector("[data-suggested]");
 const problem = document.getElementById("search-problem");
 let request; // The pending one, so that a new one can abort it.
+let suggestedFor; // The state of the box for which the server has made the suggestions.
 let chosen = -1;
+let timer;
 
 const list = () => suggested.querySelector("ul");
 const options = () => [...suggested.querySelectorAll("li")];
 const isOpen = () => options().length > 0;
+const state = () => `${box.selectionStart} ${box.value}`;
+// While text is typed, the last suggestions stay visible until the next ones arrive, but they belong in another place.
+const areCurrent = () => suggestedFor === state();
 
 // The server counts characters, and scripts count UTF-16 code units.
 const characters = (text, units) => [...text.slice(0, units)].length;
 const units = (text, count) => [...text].slice(0, count).join("").length;
 
-async function suggest() {
+async function suggest(select = -1) {
+  clearTimeout(timer);
   request?.abort();
   const own = (request = new AbortController());
+  const asked = state();
   const query = new URLSearchParams({ q: box.value, at: characters(box.value, box.selectionStart) });
   try {
     const response = await fetch(`${form.dataset.suggestions}?${query}`, { signal: own.signal });
     if (!response.ok || response.redirected) return close();
     suggested.innerHTML = await response.text();
+    suggestedFor = asked;
   } catch (error) {
     if (error.name !== "AbortError") close(); // Typing goes on without suggestions.
     return;
@@ -31,7 +39,7 @@ async function suggest() {
     if (request === own) request = undefined;
   }
   if (document.activeElement !== box) suggested.querySelectorAll("li").forEach((option) => option.remove());
-  show(-1);
+  show(Math.min(select, options().length - 1));
   showProblem();
 }
 
@@ -83,6 +91,7 @@ function underline(at) {
 }
 
 function accept(option) {
+  if (!areCurrent()) return suggest();
   const { begin, end } = list().dataset;
   const text = option.dataset.text;
   const before = box.value.slice(0, units(box.value, +begin));
@@ -96,7 +105,6 @@ function accept(option) {
   suggest();
 }
 
-let timer;
 function suggestSoon() {
   clearTimeout(timer);
   show(-1); // Enter must not insert a suggestion for the text before.
@@ -119,6 +127,7 @@ box.addEventListener("keydown", (event) => {
   if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
   const count = options().length;
   if (event.key === "ArrowDown" && !count) suggest();
+  else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && count && !areCurrent()) suggest(0);
   else if (event.key === "ArrowDown") show((chosen + 1) % count);
   else if (event.key === "ArrowUp" && count) show(chosen < 0 ? count - 1 : chosen - 1);
   else if ((event.key === "Enter" || event.key === "Tab") && chosen >= 0) accept(options()[chosen]);

@@ -2,7 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import SignIn
 from tests.conftest import MakeRun
@@ -71,6 +71,27 @@ def test_enter_after_typing_ignores_suggestions(page: Page) -> None:
     page.keyboard.press("Enter")
 
     expect_search(page, "run_other", 1)
+
+
+def test_suggestion_for_earlier_text_is_not_inserted(page: Page) -> None:
+    page.goto(LIST)
+    box = page.get_by_role("combobox", name="Search")
+    box.click()
+    page.keyboard.type("stat")
+    expect(option(page, "status:")).to_be_visible()
+    waiting: list[Route] = []
+    page.route("**/suggestions/*", lambda route: waiting.append(route))
+
+    page.keyboard.type("us:fai")
+    option(page, "status:").click()
+    page.keyboard.press("ArrowDown")
+    expect(box).to_have_value("status:fai")
+    expect(option(page, "status:")).to_have_attribute("aria-selected", "false")
+
+    waiting[-1].continue_()
+    expect(option(page, "failed")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(box).to_have_value("status:failed ")
 
 
 def test_suggestion_is_clicked(page: Page) -> None:

@@ -34,7 +34,7 @@ def test_failures_are_triaged(page: Page, failures: None, alice: User, carol: Us
     page.goto(LIST)
     page.keyboard.press("/")
     page.keyboard.type("status:fai")
-    expect(page.locator("#suggestions li")).to_have_count(1)
+    expect(page.locator("#suggestions li", has_text="failed")).to_be_visible()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.keyboard.type("created:")
