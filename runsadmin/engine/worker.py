@@ -31,6 +31,8 @@ from runsadmin.text import clean
 logger = logging.getLogger(__name__)
 
 MAX_TRACEBACK = 20_000
+# In seconds. If polling hangs, such as on a dead connection to the database, the lanes look for tasks themselves.
+LONGEST_WAIT = 10.0
 
 
 def lanes_for_all_queues() -> list[list[str]]:
@@ -73,7 +75,7 @@ class Lane(db_worker.Worker):
                     if task := self.claim():
                         self.run_task(task)
                     elif not stopping.is_set():
-                        self.wakes.wait()
+                        self.wakes.wait(LONGEST_WAIT)
             stopping.wait(1)
         connections.close_all()
 

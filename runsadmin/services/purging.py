@@ -43,7 +43,8 @@ def select(runs: RunQuerySet) -> list[int]:
 
 def count(keys: Sequence[int]) -> Purged:
     """What purging these runs would erase. Call it with at most BATCH keys."""
-    free, left_out = _free(keys)
+    edits = Edit.objects.filter(run__in=keys, status__in=NOT_ENDED).order_by("pk")
+    free, left_out = _free(keys, dict(edits.values_list("run", "status")))
     return Purged(
         len(free),
         MetadataPair.objects.filter(run__in=free).count(),
@@ -54,9 +55,10 @@ def count(keys: Sequence[int]) -> Purged:
 
 def purge(keys: Sequence[int]) -> Purged:
     """Purges these runs in one transaction, and deletes the files of exports. Call it with at most BATCH keys."""
+    note = "Its file was deleted because runs were purged."
     with transaction.atomic():
         list(Run.objects.select_for_update().filter(pk__in=keys).order_by("pk").values_list("pk"))
-        free, left_out = _free(keys)
+        free, left_out = _free(keys, _busy(keys))
         with_edits = set(Edit.objects.filter(run__in=free).values_list("run", flat=True))
         ids = dict(Run.objects.filter(pk__in=free).values_list("pk", "upstream_id"))
         _purge_quotes(free, ids.values())
@@ -65,16 +67,26 @@ def purge(keys: Sequence[int]) -> Purged:
         for pk in with_edits:
             _empty(pk, ids[pk])
         Run.objects.filter(pk__in=[pk for pk in free if pk not in with_edits]).only("pk").delete()
-    if free:
-        exports.delete_all("Its file was deleted because runs were purged.")
+        if free:
+            exports.delete_all(note)
+    if free:  # Again, because of exports that were started meanwhile: they have read the old rows.
+        exports.delete_all(note)
     return Purged(len(free), pairs, edits, left_out)
 
 
-def _free(keys: Sequence[int]) -> tuple[list[int], Counter[str]]:
-    """The runs that exist and have no edit that may still be sent, and a count of the others by the edit's status."""
-    busy: Mapping[int, str] = dict(
-        Edit.objects.filter(run__in=keys, status__in=NOT_ENDED).order_by("pk").values_list("run", "status")
-    )
+def _busy(keys: Sequence[int]) -> dict[int, str]:
+    """Runs that cannot be purged, with the status of an edit. Locks the edits of the others, so that none is retried.
+
+    An edit that another process has locked counts as well: it may be about to be retried.
+    """
+    edits = Edit.objects.filter(run__in=keys).order_by("pk")
+    ended = edits.exclude(status__in=NOT_ENDED).select_for_update(skip_locked=True)
+    locked = set(ended.values_list("pk", flat=True))
+    return {run: status for pk, run, status in edits.values_list("pk", "run", "status") if pk not in locked}
+
+
+def _free(keys: Sequence[int], busy: Mapping[int, str]) -> tuple[list[int], Counter[str]]:
+    """Those of the runs that exist and are not busy, and a count of the busy ones by the status of their edit."""
     existing = Run.objects.filter(pk__in=keys).order_by("pk").values_list("pk", flat=True)
     return [pk for pk in existing if pk not in busy], Counter(busy.values())
 

@@ -170,8 +170,8 @@ def test_superuser_creates_tokens_for_others(admin: User, alice: User, client_fo
     for wrong, message in (
         ({"username": "x"}, "no active account"),
         ({"days": "0"}, "when the token expires"),
-        ({"name": "  "}, "Enter a name"),
-        ({"name": "n" * 101}, "Enter a name"),
+        ({"name": "  "}, "Enter what the token is for"),
+        ({"name": "n" * 101}, "Enter what the token is for"),
     ):
         form = {"days": "7", "name": "n", **wrong}
         assert message in client.post(f"{TOKENS}add/", form, follow=True).text

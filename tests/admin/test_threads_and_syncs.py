@@ -75,7 +75,7 @@ def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirror_run: MakeRun, as
 def test_invalid_sync_form_is_refused(sandbox: Sandbox, as_alice: Client, form: dict[str, str]) -> None:
     shown = as_alice.post(f"{SYNCS}start/", form, follow=True).text
 
-    assert "There is no" in shown
+    assert "Nothing was started" in shown
     assert not Sync.objects.exists()
 
 

@@ -311,3 +311,22 @@ def test_only_lanes_with_tasks_are_woken(monkeypatch: pytest.MonkeyPatch, task_l
             thread.join(10)
     assert not any(thread.is_alive() for thread in threads)
     connections.close_all()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lanes_find_tasks_while_polling_hangs(monkeypatch: pytest.MonkeyPatch, task_log: TaskLog) -> None:
+    stopping = threading.Event()
+    monkeypatch.setattr(engine_worker, "stopping", stopping)
+    monkeypatch.setattr(engine_worker, "LONGEST_WAIT", 0.05)
+    lane = Lane(worker_id="worker/0", queue_names=["default"])
+    thread = threading.Thread(target=lane.run)
+    thread.start()
+    try:
+        time.sleep(0.2)
+        task = jobs.note.enqueue(task_log.path, "done")
+        until(lambda: DBTaskResult.objects.get(pk=task.id).status == TaskResultStatus.SUCCESSFUL)
+    finally:
+        stopping.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    connections.close_all()

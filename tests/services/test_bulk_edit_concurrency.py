@@ -1,14 +1,17 @@
 """Bulk edits together with other edits and holds, and how their runs share fetches."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 from django.utils import timezone
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import BulkEditStatus, ConnectionState, Edit, EditStatus, Run
+from runsadmin.models import BulkEdit, BulkEditStatus, ConnectionState, Edit, EditStatus, Run
 from runsadmin.services import bulk_edits, connections, edits
 from tests.bulk import push_until_settled
 from tests.conftest import Connect, MakeRun
@@ -185,3 +188,35 @@ def test_temporarily_failed_list_is_retried(sandbox: Sandbox, twelve_runs: list[
     sandbox.fault("status", status=500, method="GET", path=r"thread_0/runs$")
     assert statuses(apply(bulk_edit, alice)) == {EditStatus.APPLIED: 12}
     assert (count_lists(sandbox), count_fetches(sandbox)) == (3, 0)
+
+
+def test_edit_retried_while_bulk_edit_completes_is_sent(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:
+    bulk_edit = bulk_edits.apply(bulk_edit=plan_for(alice, twelve_runs[0]), actor=alice)
+    bulk_edit.edits.update(status=EditStatus.FAILED, finished_at=timezone.now(), next_attempt_at=None)
+    BulkEdit.objects.update(status=BulkEditStatus.RUNNING)
+    is_retried = Event()
+
+    def retry() -> None:
+        try:
+            with transaction.atomic():
+                edits.retry(edit=bulk_edit.edits.get(), actor=alice)
+                is_retried.set()
+                time.sleep(0.5)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        retried = pool.submit(retry)
+        is_retried.wait(10)
+        bulk_edits.advance_statuses()  # Does not see the edit yet, since it is retried in another transaction.
+        retried.result(10)
+    assert statuses(push_until_settled(bulk_edit)) == {"applied": 1}
+
+
+def test_resumed_edits_belong_to_the_user_who_resumes(twelve_runs: list[Run], alice: User, bob: User) -> None:
+    bulk_edit = apply(plan_for(alice, *twelve_runs[:3], canary=1), alice)
+    alice.is_active = False
+    alice.save()
+    bulk_edit = push_until_settled(bulk_edits.resume(bulk_edit=bulk_edit, actor=bob))
+    assert statuses(bulk_edit) == {"applied": 3}
+    assert set(bulk_edit.edits.order_by("pk").values_list("actor__username", flat=True)) == {"alice", "bob"}

@@ -1,15 +1,16 @@
-"""Undoing and cancelling an edit."""
+"""Undoing, cancelling and retrying an edit."""
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from runsadmin.errors import InvalidTransition, NotAllowed
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit
+from runsadmin.models import Edit, EditStatus
 from runsadmin.services import edits, runs
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
-from tests.services.single_edit import RED, record
+from tests.services.single_edit import RED, process_due, record
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,3 +77,14 @@ def test_viewer_may_run_no_action(action: str, sandbox: Sandbox, mirror_run: Mak
     with pytest.raises(NotAllowed):
         getattr(edits, action)(edit=edit, actor=carol, **arguments.get(action, {}))
     assert Edit.objects.count() == 1
+
+
+def test_retried_edit_belongs_to_the_user_who_retries(mirror_run: MakeRun, alice: User, bob: User) -> None:
+    record(mirror_run(), alice)
+    Edit.objects.update(status=EditStatus.FAILED, finished_at=timezone.now(), next_attempt_at=None)
+    alice.is_active = False
+    alice.save()
+    edits.retry(edit=Edit.objects.get(), actor=bob)
+    process_due()
+    edit = Edit.objects.get()
+    assert (edit.status, edit.actor) == (EditStatus.APPLIED, bob)

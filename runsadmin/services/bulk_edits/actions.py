@@ -72,7 +72,7 @@ def possible_actions(bulk_edit: BulkEdit, *, counts: Progress | None = None) -> 
 def _needed_permissions(bulk_edit: BulkEdit, action: BulkEditAction) -> Collection[Action]:
     """The permissions that an action needs; an actor must have all of them."""
     match action:
-        case BulkEditAction.APPLY:
+        case BulkEditAction.APPLY | BulkEditAction.RESUME | BulkEditAction.RETRY:  # They send edits.
             return (Action.APPLY_BULK_EDITS, Action.EDIT_METADATA)
         case BulkEditAction.UNDO:
             return (Action.PLAN_BULK_EDITS,)
@@ -117,7 +117,7 @@ def apply(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
             ended_before=_ended(bulk_edit),
             active_until=None if bulk_edit.wait_for_active is None else now + bulk_edit.wait_for_active,
         )
-        bulk_edit.edits.filter(status=EditStatus.PLANNED).exclude(actor=actor).update(actor=actor)
+        _take_over(bulk_edit, actor)
         _release(bulk_edit, now, limit=bulk_edit.canary)
     return bulk_edit
 
@@ -148,6 +148,7 @@ def resume(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
             ended_before=_ended(bulk_edit),
             accepts_rewrites=rewrites.ACCEPTED,
         )
+        _take_over(bulk_edit, actor)
         _release(bulk_edit, now)
     return bulk_edit
 
@@ -180,12 +181,18 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
         moved = 0
         if bulk_edit.status == S.COMPLETED:
             its_edits = Edit.objects.filter(bulk_edit=bulk_edit)
-            moved = edits.try_again(its_edits, bulk_edit=bulk_edit, by=actor, actor=actor)
+            moved = edits.try_again(its_edits, bulk_edit=bulk_edit, by=actor)
     bulk_edit.refresh_from_db()
     if not moved:
         state = bulk_edit.get_status_display().lower()
         raise InvalidTransition(f"Only a completed bulk edit with failed edits can be retried; this one is {state}.")
     return bulk_edit
+
+
+def _take_over(bulk_edit: BulkEdit, actor: User) -> None:
+    """Makes this actor the one of all unsent edits, since the actor's permission is checked before each is sent."""
+    unsent = bulk_edit.edits.filter(status__in=(EditStatus.PLANNED, EditStatus.PENDING))
+    unsent.exclude(actor=actor).update(actor=actor)
 
 
 def _release(bulk_edit: BulkEdit, now: dt.datetime, *, limit: int | None = None) -> None:
@@ -235,8 +242,11 @@ def _conclude(bulk_edit: BulkEdit) -> None:
     has_more = Exists(some.filter(status=EditStatus.PLANNED))
     sent = "The first edit was" if bulk_edit.canary == 1 else f"The first {bulk_edit.canary} edits were"
     message = f"{sent} sent. Check the result, then resume or cancel."
-    finished.filter(has_more).transition_to(S.PAUSED, detail=message)
-    finished.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
+    with transaction.atomic():
+        # Wait for a retry, so that the next statements see its edits.
+        BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
+        finished.filter(has_more).transition_to(S.PAUSED, detail=message)
+        finished.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
 
 
 def _expire(plans: BulkEditQuerySet) -> None:

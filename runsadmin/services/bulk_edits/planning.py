@@ -211,6 +211,8 @@ def _plan_block(claimed: BulkEditQuerySet, selection: Sequence[int]) -> bool:
         row.request_id = bulk_edit.request_id
         row.finished_at = now if row.has_ended else None
     with transaction.atomic(durable=True):
+        unpurged = edits.lock_runs([row.run.pk for row in rows])
+        rows = [row for row in rows if row.run.is_purged or row.run.pk in unpurged]
         progress = {"planned": planned, "claimed_until": now + CLAIM, "attempts": 1}
         if not claimed.filter(planned=bulk_edit.planned).update(**progress):
             return False
@@ -322,6 +324,8 @@ def _undo(undone: Edit) -> Edit:
 def _cannot_be_sent(run: Run) -> tuple[Edit.PlanResult, str] | None:
     if run.missing_since is not None:
         return PlanResult.MISSING, "Upstream no longer has this run."
+    if run.is_purged:
+        return PlanResult.METADATA_UNKNOWN, "The run was purged. If upstream still has it, refresh it first."
     try:
         check_id(run.upstream_id)
         check_id(run.thread.upstream_id)

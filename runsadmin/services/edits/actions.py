@@ -12,7 +12,7 @@ from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditSource, EditSta
 from runsadmin.models.edit import ENDED, EditQuerySet
 from runsadmin.services import clock, permissions
 from runsadmin.services.edits.claims import reload
-from runsadmin.services.edits.recording import NewEdit, record
+from runsadmin.services.edits.recording import NewEdit, lock_runs, record
 from runsadmin.services.edits.undo import undo_patch
 
 
@@ -61,13 +61,15 @@ def retry(*, edit: Edit, actor: User) -> Edit:
     return edit
 
 
-def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **values: object) -> int:
-    """Makes the failed ones among these edits due again. Returns how many there were.
+def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User) -> int:
+    """Makes the failed ones among these edits due again, as edits of this actor. Returns how many there were.
 
     All of the edits belong to `bulk_edit`, or to no bulk edit if it is None.
     """
     now = clock.now()
     with transaction.atomic():
+        if bulk_edit:  # It must not be completed before this transaction ends: its edits would then never be sent.
+            BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
         moved = failed.filter(status=EditStatus.FAILED).transition_to(
             EditStatus.PENDING,
             detail=f"{by.get_username()} retried it.",
@@ -80,7 +82,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User, **v
             sent_at=None,
             waiting_since=None,
             restored_from=None,
-            **values,
+            actor=by,
         )
         if moved and bulk_edit:  # The bulk edit is completed again when the retried edits have ended.
             waits = bulk_edit.wait_for_active
@@ -117,27 +119,31 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
     Raises InvalidTransition, and whatever `record` raises.
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    edit = reload(edit)
     conf.upstream(edit.run.connection)
-    _check_not_purged(edit)
-    if not edit.may_be_undone or edit.before is None or edit.after is None:
-        raise InvalidTransition(
-            f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
-        )
-    undo = undo_patch(edit)
-    values = NewEdit(
-        run=edit.run, patch=undo.patch or undo.whole, actor=actor, source=source, base=edit.after,
-        reason=reason, request_id=request_id, undoes=edit, detail=undo.detail,
-    )  # fmt: skip
-    if undo.patch:
-        return reload(record(**values))
-    values["detail"] = undo.detail or "There is nothing to undo."
-    return Edit.objects.create(**values, status=EditStatus.SKIPPED, finished_at=clock.now())
+    with transaction.atomic():
+        edit = _locked(edit)
+        if not edit.may_be_undone or edit.before is None or edit.after is None:
+            raise InvalidTransition(
+                f"Only an edit that was applied can be undone; this one is {edit.get_status_display().lower()}."
+            )
+        undo = undo_patch(edit)
+        values = NewEdit(
+            run=edit.run, patch=undo.patch or undo.whole, actor=actor, source=source, base=edit.after,
+            reason=reason, request_id=request_id, undoes=edit, detail=undo.detail,
+        )  # fmt: skip
+        if undo.patch:
+            return reload(record(**values))
+        values["detail"] = undo.detail or "There is nothing to undo."
+        return Edit.objects.create(**values, status=EditStatus.SKIPPED, finished_at=clock.now())
 
 
-def _check_not_purged(edit: Edit) -> None:
-    if edit.has_ended and not edit.patch:
+def _locked(edit: Edit) -> Edit:
+    """The edit as it is now. Its values are not purged before the end of the transaction."""
+    lock_runs([edit.run_id])
+    edit = reload(edit)
+    if edit.has_ended and edit.is_purged:
         raise InvalidTransition(f"{edit.detail} Make a new edit.".strip())
+    return edit
 
 
 def conflicts(edit: Edit) -> tuple[Conflict, ...]:
@@ -163,12 +169,13 @@ def resolve(
     Raises InvalidTransition, and whatever `record` raises.
     """
     permissions.require(actor, permissions.Action.EDIT_METADATA)
-    edit = reload(edit)
-    _check_not_purged(edit)
-    if edit.status != EditStatus.CONFLICT:
-        raise InvalidTransition(f"Only a conflict can be resolved; this edit is {edit.get_status_display().lower()}.")
-    _, theirs = _conflicting(edit)
-    return record(
-        run=edit.run, patch=patch, actor=actor, source=source, base=theirs,
-        reason=reason or edit.reason, request_id=request_id, resolves=edit,
-    )  # fmt: skip
+    with transaction.atomic():
+        edit = _locked(edit)
+        if edit.status != EditStatus.CONFLICT:
+            status = edit.get_status_display().lower()
+            raise InvalidTransition(f"Only a conflict can be resolved; this edit is {status}.")
+        _, theirs = _conflicting(edit)
+        return record(
+            run=edit.run, patch=patch, actor=actor, source=source, base=theirs,
+            reason=reason or edit.reason, request_id=request_id, resolves=edit,
+        )  # fmt: skip

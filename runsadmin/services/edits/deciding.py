@@ -45,6 +45,8 @@ def decide_write(claim: Claim, timed: TimedResponse[RunRecord], *, fetched_at: f
     """Decides from the fetched run what to send, if anything."""
     edit = claim.edit
     now = timed.value
+    if edit.is_purged:  # Without its values, it would count as applied.
+        return Outcome(claim, EditStatus.REJECTED, edit.detail, timed)
     if now.metadata_state == MetadataState.UNREADABLE:
         return Outcome(claim, EditStatus.REJECTED, UNREADABLE, timed)
     if not now.shows_metadata:  # Sending metadata would erase what is there.

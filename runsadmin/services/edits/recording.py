@@ -1,9 +1,11 @@
 """Records an edit: the row that everything else starts from."""
 
 import datetime as dt
+from collections.abc import Collection
 from typing import NotRequired, TypedDict, Unpack
 
 from django.contrib.auth.models import User
+from django.db import transaction
 
 from runsadmin import conf
 from runsadmin.errors import InvalidMetadata, InvalidTransition, MetadataError
@@ -49,7 +51,20 @@ def record(**values: Unpack[NewEdit]) -> Edit:
     patch.check(run.metadata if base is None else base)
     check_not_retired(run.connection)
     # The process that records an edit also pushes it. If that process dies, a worker pushes the edit once it is due.
-    return Edit.objects.create(next_attempt_at=clock.now() + dt.timedelta(seconds=conf.push_wait()), **values)
+    due_at = clock.now() + dt.timedelta(seconds=conf.push_wait())
+    with transaction.atomic():
+        if not lock_runs([run.pk]):
+            raise InvalidTransition("The run was purged. If upstream still has it, refresh it, then edit it again.")
+        return Edit.objects.create(next_attempt_at=due_at, **values)
+
+
+def lock_runs(keys: Collection[int]) -> set[int]:
+    """Locks runs until the end of the transaction. Returns the primary keys of those that have not been purged.
+
+    A purge locks its runs first. So it either sees the edits that this transaction records, or has ended before.
+    """
+    rows = Run.objects.select_for_update(no_key=True).filter(pk__in=keys).order_by("pk").values_list("pk", "digest")
+    return {pk for pk, digest in rows if digest}
 
 
 def check_reason(reason: str) -> None:

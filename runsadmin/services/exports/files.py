@@ -8,11 +8,13 @@ import datetime as dt
 import logging
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import F, Q
 
 from runsadmin import conf, private_files
@@ -198,7 +200,10 @@ def delete_expired() -> int:
 
 
 def delete_all(detail: str) -> int:
-    """Deletes the files of all exports; those that are being written start over. Returns how many were deleted."""
+    """Deletes the files of all exports; those that are being written start over. Returns how many were deleted.
+
+    In a transaction, the files are deleted after its end. If the process dies before that, `delete_expired` does it.
+    """
     Export.objects.filter(is_file=True, status=ExportStatus.RUNNING).update(claim_token=None, claimed_until=None)
     return _expire(Export.objects.all(), detail)
 
@@ -207,6 +212,6 @@ def _expire(exports: ExportQuerySet, detail: str) -> int:
     count = 0
     for export in exports.filter(is_file=True, status=ExportStatus.COMPLETED):
         if Export.objects.filter(pk=export.pk).transition_to(ExportStatus.EXPIRED, detail=detail):
-            (_folder() / export.file).unlink(missing_ok=True)
+            transaction.on_commit(partial((_folder() / export.file).unlink, missing_ok=True))
             count += 1
     return count
