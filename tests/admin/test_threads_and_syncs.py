@@ -70,12 +70,17 @@ def test_sync_covers_one_thread_or_all(sandbox: Sandbox, mirror_run: MakeRun, as
 
 
 @pytest.mark.parametrize(
-    "form", [{"kind": "other"}, {"kind": "full", "thread": "99"}, {"kind": "full", "connection": "x"}]
+    ("form", "message"),
+    [
+        ({"kind": "other"}, "Nothing was started"),
+        ({"kind": "full", "thread": "99"}, "Nothing was started"),
+        ({"kind": "full", "connection": "x"}, "There is no connection"),
+    ],
 )
-def test_invalid_sync_form_is_refused(sandbox: Sandbox, as_alice: Client, form: dict[str, str]) -> None:
+def test_invalid_sync_form_is_refused(sandbox: Sandbox, as_alice: Client, form: dict[str, str], message: str) -> None:
     shown = as_alice.post(f"{SYNCS}start/", form, follow=True).text
 
-    assert "Nothing was started" in shown
+    assert message in shown
     assert not Sync.objects.exists()
 
 
