@@ -11,6 +11,7 @@ from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, Edit, Run
 from runsadmin.services import bulk_edits, edits
 from runsadmin.services.bulk_edits import BulkEditAction
+from runsadmin.services.permissions import Action
 from tests.bulk import make_bulk_edit
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -76,3 +77,15 @@ def test_failed_edit_of_cancelled_bulk_edit_is_final(run: Run, alice: User) -> N
     assert edits.permitted_actions(failed, alice) == {"retry"}
     BulkEdit.objects.filter(pk=bulk_edit.pk).update(status="cancelled")
     assert edits.permitted_actions(Edit.objects.get(pk=failed.pk), alice) == set()
+
+
+@pytest.mark.parametrize("status", ["planned", "paused", "completed"])
+def test_actions_that_send_need_to_edit(status: str, run: Run, alice: User, make_user: Callable[..., User]) -> None:
+    bulk_edit = make_bulk_edit(run.upstream_id, status, alice)
+    bulk_edit.refresh_from_db()
+    applier = make_user(Action.VIEW_BULK_EDITS, Action.APPLY_BULK_EDITS)
+    sending = {BulkEditAction.APPLY, BulkEditAction.RESUME, BulkEditAction.RETRY}
+    assert not bulk_edits.permitted_actions(bulk_edit, applier) & sending
+    for action in (bulk_edits.apply, bulk_edits.resume, bulk_edits.retry):
+        with pytest.raises(NotAllowed, match=r"runsadmin\.change_run"):
+            action(bulk_edit=bulk_edit, actor=applier)

@@ -244,7 +244,7 @@ def _conclude(bulk_edit: BulkEdit) -> None:
     message = f"{sent} sent. Check the result, then resume or cancel."
     with transaction.atomic():
         # Wait for a retry, so that the next statements see its edits.
-        BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
+        BulkEdit.objects.select_for_update(no_key=True).get(pk=bulk_edit.pk)
         finished.filter(has_more).transition_to(S.PAUSED, detail=message)
         finished.filter(~has_more).transition_to(S.COMPLETED, finished_at=clock.now(), detail="")
 

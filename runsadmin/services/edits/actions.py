@@ -69,7 +69,7 @@ def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User) -> 
     now = clock.now()
     with transaction.atomic():
         if bulk_edit:  # It must not be completed before this transaction ends: its edits would then never be sent.
-            BulkEdit.objects.select_for_update().get(pk=bulk_edit.pk)
+            BulkEdit.objects.select_for_update(no_key=True).get(pk=bulk_edit.pk)
         moved = failed.filter(status=EditStatus.FAILED).transition_to(
             EditStatus.PENDING,
             detail=f"{by.get_username()} retried it.",
