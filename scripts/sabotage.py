@@ -226,6 +226,20 @@ GUARDS = (
         "        case 401 | 407:\n            return errors.Rejected",
         ("tests/faults/test_fetch.py",),
     ),
+    Guard(
+        "no edit of a run that was purged meanwhile",
+        "runsadmin/services/edits/recording.py",
+        "if not lock_runs([run.pk]):",
+        "if False:",
+        ("tests/services/test_purge_races.py",),
+    ),
+    Guard(
+        "an edit without its values is not applied",
+        DECIDING,
+        "if edit.is_purged:",
+        "if False:",
+        ("tests/services/test_purge_races.py",),
+    ),
 )
 
 
