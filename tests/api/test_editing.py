@@ -11,6 +11,7 @@ from runsadmin.services import syncs
 from tests.api.conftest import ApiOf, problem
 from tests.conftest import MakeRun
 from tests.sandbox_client import Sandbox
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -122,6 +123,7 @@ def test_slow_upstream_is_a_202(
     response = api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}})
     assert response.status_code == 202
     assert response.json()["mirror"]["edit"]["status"] == "sending"
+    until(lambda: Edit.objects.get().has_ended)  # Otherwise, it would go on during the next test.
 
 
 @pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, {"kind": "lose"}, {"kind": "garbage"}])
