@@ -183,7 +183,9 @@ def test_global_search_opens_by_keyboard(page: Page, run: Run, alice: User, sign
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto("/admin/")
     page.get_by_role("button", name="Search runs, find an id").click()
-    page.locator("#search-input-command").press_sequentially(run.upstream_id)
+    box = page.locator("#search-input-command")
+    expect(box).to_be_focused()  # Letters that are typed before that are lost.
+    box.press_sequentially(run.upstream_id)
     page.locator("#command-results").get_by_role("link", name="Run, completed").click()
 
     page.wait_for_url(f"**{run_url(run)}")
