@@ -269,7 +269,7 @@ LOGGING = {
         "django.tasks": {"level": "WARNING"},  # Logs two lines per task, and idle workers run many.
         "axes": {"level": "WARNING"},
         "waitress.queue": {"level": "ERROR"},  # Warns of each request that waits for a thread.
-        # azure-identity logs several lines per token, and a long warning if it gets none. The hold names it, too.
+        # azure-identity logs several lines per token, and a long warning if it gets none. The hold has the reason.
         "azure": {"level": "ERROR"},
         "msal": {"level": "ERROR"},
     },

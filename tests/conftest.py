@@ -38,8 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("random cases", "for more cases than a quick run of the whole suite has time for")
     group.addoption("--server-cases", type=int, default=100, help="tests/faults: number of random servers")
     group.addoption("--server-seed", type=int, default=0, help="tests/faults: seed of the first random server")
-    group.addoption("--schema-examples", type=int, default=30, help="tests/api: random requests per operation")
-    group.addoption("--odd-requests", type=int, default=250, help="tests/security: send every Nth request; 1 sends all")
+    group.addoption("--schema-examples", type=int, default=50, help="tests/api: random requests per operation")
+    group.addoption("--odd-requests", type=int, default=150, help="tests/security: send every Nth request; 1 sends all")
     group.addoption("--search-cases", type=int, default=1000, help="tests/search: number of generated searches")
 
 

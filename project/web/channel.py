@@ -120,7 +120,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_slow
 
     def write_soon(self, data: Any) -> int:
-        """Sends to the socket first, and buffers only the rest: copying a page of runs takes up to 1 ms."""
+        """Sends to the socket directly, and buffers only the rest: copying a page of runs takes up to 1 ms."""
         sent = 0
         if isinstance(data, bytes) and self.connected and not self.total_outbufs_len:
             with self.outbuf_lock, suppress(OSError):  # After an error, nothing more is sent.

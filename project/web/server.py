@@ -24,7 +24,7 @@ GRACE = 4.0
 OPTIONS: dict[str, Any] = {
     "ident": None,  # Responses do not name the server.
     "asyncore_use_poll": True,  # select() is limited to 1,024 descriptors.
-    "connection_limit": MAX_CONNECTIONS + 50,  # While all of them wait for the application, none is closed.
+    "connection_limit": MAX_CONNECTIONS + 50,  # None is closed while all wait for the application.
     "max_request_header_size": 65_536,
     "max_request_body_size": 1 << 62,  # project.web.channel.Request has a limit for each path.
     "inbuf_overflow": 131_072,

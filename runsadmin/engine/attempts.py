@@ -19,7 +19,7 @@ from runsadmin.errors import InvalidTransition
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-# The pause before the third attempt. The second follows at once, since most workers do not die of their task.
+# The pause before the third attempt. The second follows at once, since few workers die because of their task.
 PAUSE = timedelta(seconds=5)
 LOST = "runsadmin.engine.attempts.Lost"
 

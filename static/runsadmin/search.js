@@ -14,7 +14,7 @@ const list = () => suggested.querySelector("ul");
 const options = () => [...suggested.querySelectorAll("li")];
 const isOpen = () => options().length > 0;
 const state = () => `${box.selectionStart} ${box.value}`;
-// While text is typed, the last suggestions stay visible until the next ones arrive, but they belong in another place.
+// While the user types, the last suggestions stay visible until the next ones arrive, although they are for other text.
 const areCurrent = () => suggestedFor === state();
 
 // The server counts characters, and scripts count UTF-16 code units.

@@ -141,31 +141,29 @@ def test_purged_values_are_not_recorded_again(
     assert Edit.objects.count() == 1
 
 
+def purge_after(monkeypatch: pytest.MonkeyPatch, name: str, run: Run) -> None:
+    """Purges the run after this function of the module `planning` has read it."""
+    read = getattr(planning, name)
+
+    def read_and_purge(bulk_edit: BulkEdit, keys: Sequence[int]) -> list[Edit]:
+        planned = list(read(bulk_edit, keys))
+        purging.purge([run.pk])
+        return planned
+
+    monkeypatch.setattr(planning, name, read_and_purge)
+
+
 def test_run_purged_while_planned_is_left_out(
     twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changing = planning._changing
-
-    def change_and_purge(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
-        planned = list(changing(bulk_edit, keys))
-        purging.purge([twelve_runs[2].pk])
-        return iter(planned)
-
-    monkeypatch.setattr(planning, "_changing", change_and_purge)
+    purge_after(monkeypatch, "_changing", twelve_runs[2])
     planned = plan_for(alice, *twelve_runs)
     assert (planned.status, planned.edits.count()) == (BulkEditStatus.PLANNED, 11)
 
 
 def test_undo_plan_leaves_purged_runs_out(twelve_runs: list[Run], alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     done = apply(plan_for(alice, *twelve_runs), alice)
-    undoing = planning._undoing
-
-    def undo_and_purge(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
-        planned = list(undoing(bulk_edit, keys))
-        purging.purge([twelve_runs[2].pk])
-        return iter(planned)
-
-    monkeypatch.setattr(planning, "_undoing", undo_and_purge)
+    purge_after(monkeypatch, "_undoing", twelve_runs[2])
     undo = plan_undo(done, alice)
     assert (undo.status, undo.edits.count()) == (BulkEditStatus.PLANNED, 11)
     assert not undo.edits.filter(run=twelve_runs[2]).exists()
@@ -185,10 +183,10 @@ def test_exports_expire_even_if_purge_dies(mirror_run: MakeRun, alice: User, mon
     export = exports.write(exports.request(new))
     assert export.status == ExportStatus.COMPLETED
 
-    def die(function: object) -> None:
+    def die() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(connection, "run_and_clear_commit_hooks", partial(die, None))
+    monkeypatch.setattr(connection, "run_and_clear_commit_hooks", die)
     with pytest.raises(KeyboardInterrupt):
         purging.purge([run.pk])
     export.refresh_from_db()

@@ -42,7 +42,7 @@ class Command(ReportingCommand):
         parser.add_argument(
             "--format",
             choices=ExportFormat.values,
-            help="Default: by the extension of FILE; csv if that is none of these.",
+            help="Default: the extension of FILE, or csv if it has none of these.",
         )
         parser.add_argument("--columns", metavar="NAMES", help="Such as id,status,metadata.team. Default: all.")
         add_actor(parser)

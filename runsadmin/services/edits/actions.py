@@ -52,9 +52,13 @@ def retry(*, edit: Edit, actor: User) -> Edit:
     """Makes a failed edit due again. Raises NotAllowed, InvalidTransition, UnknownConnection or ReadOnlyConnection."""
     permissions.require(actor, permissions.Action.EDIT_METADATA)
     conf.upstream(edit.run.connection)
-    if edit.bulk_edit and edit.bulk_edit.status == BulkEditStatus.CANCELLED:
-        raise InvalidTransition("The bulk edit of this edit was cancelled. Plan a new one for the remaining changes.")
-    moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=edit.bulk_edit, by=actor)
+    with transaction.atomic():
+        locked = BulkEdit.objects.select_for_update(no_key=True)
+        bulk_edit = edit.bulk_edit and locked.get(pk=edit.bulk_edit.pk)
+        if bulk_edit and bulk_edit.status == BulkEditStatus.CANCELLED:
+            message = "The bulk edit of this edit was cancelled. Plan a new one for the remaining changes."
+            raise InvalidTransition(message)
+        moved = try_again(Edit.objects.filter(pk=edit.pk), bulk_edit=bulk_edit, by=actor)
     edit = reload(edit)
     if not moved:
         raise InvalidTransition(f"Only a failed edit can be retried; this one is {edit.get_status_display().lower()}.")
@@ -64,12 +68,11 @@ def retry(*, edit: Edit, actor: User) -> Edit:
 def try_again(failed: EditQuerySet, *, bulk_edit: BulkEdit | None, by: User) -> int:
     """Makes the failed ones among these edits due again, as edits of this actor. Returns how many there were.
 
-    All of the edits belong to `bulk_edit`, or to no bulk edit if it is None.
+    All of the edits belong to `bulk_edit`, or to no bulk edit if it is None. Lock it first: if it were completed before
+    the transaction ends, its edits would never be sent.
     """
     now = clock.now()
     with transaction.atomic():
-        if bulk_edit:  # It must not be completed before this transaction ends: its edits would then never be sent.
-            BulkEdit.objects.select_for_update(no_key=True).get(pk=bulk_edit.pk)
         moved = failed.filter(status=EditStatus.FAILED).transition_to(
             EditStatus.PENDING,
             detail=f"{by.get_username()} retried it.",
