@@ -24,7 +24,7 @@ SENT_LATER, CHANGED_LATER, NOT_SENT = range(3)
 OUTSIDE_RUNS = 100  # Runs to which another client keeps writing.
 # The bulk edit is paused when this share of its edits is sent, so that some are not sent before a restore.
 SENT_SHARE = 0.8
-# In seconds. Workers process due edits every 0.3 s.
+# Held workers must send nothing for this many seconds. They look for due edits every 0.3 s.
 WATCHED_WHILE_HELD = 1.5
 
 

@@ -116,7 +116,10 @@ class Environment:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
             raise invalid from None
-        if config["NAME"] in ("", ":memory:"):  # Each thread would get its own in-memory database.
+        if config["NAME"] in (
+            "",
+            ":memory:",
+        ):  # No name. SQLite would give each thread a database in memory.
             raise invalid
         return config
 

@@ -304,7 +304,7 @@ def state(random: Random, assistant: Assistant, status: str, created_at: int) ->
             return {"expires_at": expires_at}
         case "in_progress" | "cancelling":
             return {"expires_at": expires_at, "started_at": started_at}
-        case "requires_action":  # It waits for tool outputs, which the sandbox does not accept.
+        case "requires_action":  # It waits for tool outputs. The sandbox accepts none, so it expires later.
             names = [name for name in assistant.tools if name in FUNCTIONS] or ["look_up_order"]
             action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": calls(random, names)}}
             return {

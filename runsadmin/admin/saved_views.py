@@ -140,7 +140,7 @@ class SavedViewAdmin(ThemedAdmin):
 
     @admin.display(description="seen by")
     def sharing(self, view: SavedView) -> str:
-        return f"everyone, owned by {view.owner or 'no one'}" if view.is_shared else "you"
+        return f"everyone (owner: {view.owner or 'none'})" if view.is_shared else "you"
 
     # --- the form
 

@@ -41,8 +41,8 @@ def _malformed(header: str, etag: str) -> str:
     if not header:
         return "The header is empty. Send the ETag that you saw, or omit the header."
     return (
-        f"{header[:MAX_SHOWN]} is not an entity tag: these are written in double quotes. "
-        f"Send the ETag as you received it, with its quotes: {etag}. `*` must stand alone."
+        f"{header[:MAX_SHOWN]} is not a valid If-Match header. "
+        f"Send the ETag as you received it, with its double quotes: {etag}. `*` cannot be combined with ETags."
     )
 
 

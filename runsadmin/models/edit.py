@@ -147,7 +147,7 @@ class Edit(models.Model):
     claim_token = models.UUIDField(null=True)
     claimed_until = models.DateTimeField(null=True)
 
-    # A pending edit with this time is not sent.
+    # While this is set, a pending edit is not sent.
     restored_from = models.DateTimeField(
         null=True, help_text="When the backup was made that it was restored from, until a user releases it."
     )

@@ -91,7 +91,7 @@ class Codec:
 
 
 _plain = Codec()
-# The keys of text that may be shared, the oldest first. The values are not used.
+# The keys of text that this process has packed, the oldest first: text that recurs is shared. The values are unused.
 _seen: dict[int, None] = {}
 
 

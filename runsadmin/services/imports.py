@@ -190,7 +190,8 @@ def _import_batch(alias: str, items: Iterable[Item | BadItem]) -> Imported:
             bad.append(BadItem(item.where, str(error)))
         except Exception as error:
             logger.exception("The run at %s could not be read.", item.where)
-            bad.append(BadItem(item.where, f"It could not be read: {type(error).__name__}."))
+            why = f"The run could not be read because of an internal error ({type(error).__name__}); see the log."
+            bad.append(BadItem(item.where, why))
         else:
             count += 1
             read[record.upstream_id] = item, thread_id, record

@@ -34,20 +34,20 @@ class Reach:
     """The result of the probes.
 
     `responds`: the server sent a response. `knows`: it sent one other than 404 for a target, or a 404 that names the
-    target by id. `thread_is_gone`: it does not have the thread of the error. `probed_others`: something outside that
-    thread was requested. `error` is set if the result is not conclusive, and says why.
+    target by id. `thread_is_gone`: it does not have the thread of the error. `others_are_gone`: it also sent a 404
+    for something outside that thread. `error` is set if the result is not conclusive, and says why.
     """
 
     responds: bool = False
     knows: bool = False
     thread_is_gone: bool = False
-    probed_others: bool = False
+    others_are_gone: bool = False
     error: UpstreamError | None = None
 
     @property
     def is_all_gone(self) -> bool:
         """Whether every probe returned 404, including those outside the thread."""
-        return self.responds and self.error is None and not self.knows and self.probed_others
+        return self.responds and self.error is None and not self.knows and self.others_are_gone
 
 
 def is_needed(error: UpstreamError) -> bool:
@@ -79,15 +79,15 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
 
     `thread_id` is the thread of the error. With `is_outage`, it only checks whether the server responds.
     """
-    probed_others = thread_is_gone = False
+    thread_is_gone = others_are_gone = False
     responds = not is_outage  # Any other error is itself a response of the server.
     for target in wanted:
-        probed_others = probed_others or target.thread_id != thread_id
         try:
             gateway.probe(alias, target.thread_id, target.run_id)
         except NotFound as error:
             responds = True
             thread_is_gone = thread_is_gone or target == Target(thread_id)
+            others_are_gone = others_are_gone or target.thread_id != thread_id
             if not is_outage and not names_the_target(error, target):
                 continue
         except (Forbidden, Rejected):
@@ -96,9 +96,9 @@ def send(alias: str, wanted: Sequence[Target], *, thread_id: str = "", is_outage
             continue
         except UpstreamError as error:
             responds = responds or not error.is_outage
-            return Reach(responds, False, False, probed_others, error)
-        return Reach(True, True, thread_is_gone, probed_others)
-    return Reach(responds, False, thread_is_gone, probed_others)
+            return Reach(responds, error=error)
+        return Reach(True, True, thread_is_gone)
+    return Reach(responds, False, thread_is_gone, others_are_gone)
 
 
 def names_the_target(error: NotFound, target: Target) -> bool:
@@ -142,7 +142,7 @@ def conclude(upstream_id: str, error: UpstreamError, reach: Reach) -> Conclusion
     if reach.error is not None:
         return Conclusion(effect, error=reach.error)
     if reach.is_all_gone:
-        detail = f"The server returns 404 for every probe, for example for {upstream_id}: {error}"
+        detail = f"The server returned 404 for {upstream_id} and for every run or thread that was probed: {error}"
         return Conclusion(ConnectionEffect(hold=Hold.NOT_FOUND, detail=detail))
     return Conclusion(run_is_missing=True, thread_is_missing=reach.thread_is_gone)
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import requests
 from django.contrib.auth.models import User
-from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from runsadmin.errors import IdempotencyKeyInUse
@@ -89,7 +88,10 @@ def test_simultaneous_plans_are_made_once(
     assert post(0).headers["Location"] == recorded.headers["Location"]
 
 
-def test_simultaneous_edits_are_made_once(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+# --- Edits
+
+
+def test_edit_recorded_after_the_first_check_is_found(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
     run = mirror_run(id="run_a")
 
     def record() -> Edit:
@@ -103,7 +105,7 @@ def test_simultaneous_edits_are_made_once(sandbox: Sandbox, mirror_run: MakeRun,
     assert Edit.objects.get() == edit == second.existing()
 
 
-def test_concurrently_recorded_key_is_kept(
+def test_unique_key_prevents_a_second_edit(
     sandbox: Sandbox, mirror_run: MakeRun, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = mirror_run(id="run_a")
@@ -123,9 +125,6 @@ def test_concurrently_recorded_key_is_kept(
     with pytest.raises(IdempotencyKeyInUse):
         second.once(record)
     assert Edit.objects.get() == edit == second.existing()
-
-
-# --- Edits
 
 
 def test_repeated_patch_is_same_edit(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User) -> None:
@@ -162,8 +161,8 @@ def test_invalid_key_is_a_400(key: str, sandbox: Sandbox, mirror_run: MakeRun, a
     assert not Edit.objects.exists()
 
 
-def test_repeated_patch_is_sent_once(
-    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User, settings: Settings
+def test_repeated_patch_of_an_active_run_is_sent_once(
+    sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf, alice: User
 ) -> None:
     mirror_run(id="run_a", status="in_progress")
     for _ in range(3):

@@ -178,13 +178,13 @@ def test_filter_applies_when_chosen(page: Page, run: Run, mirror_run: MakeRun, a
     assert page.url.endswith("?q=status%3Afailed")
 
 
-def test_global_search_opens_by_keyboard(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
+def test_global_search_opens_a_run(page: Page, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto("/admin/")
     page.get_by_role("button", name="Search runs, find an id").click()
     box = page.locator("#search-input-command")
-    expect(box).to_be_focused()  # Letters that are typed before that are lost.
+    expect(box).to_be_focused()  # Letters typed before it has the focus are lost.
     box.press_sequentially(run.upstream_id)
     page.locator("#command-results").get_by_role("link", name="Run, completed").click()
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def listed(make_runs: MakeRun, sandbox: Sandbox, alice: User, sign_in: SignIn) -> None:  # noqa: F811
     """120 runs of team blue, on three pages. Upstream has only the first one."""
     make_runs(120, metadata={"team": "blue"}, status="completed")
-    for run in Run.objects.prefetch_related("pairs"):
+    for run in Run.objects.prefetch_related("pairs"):  # `make_runs` copies rows of runs without their pairs.
         if not run.pairs.all():
             run.pairs.create(key="team", value="blue", created_at=run.created_at)
     sign_in(alice)
@@ -135,23 +135,26 @@ def test_list_and_views_fit_the_window(width: int, page: Page, listed: None, ali
     run = Run.objects.get(upstream_id="run_000")
     run.pairs.create(key=key, value="v" * 512, created_at=timezone.now())
     page.set_viewport_size({"width": width, "height": 800})
-    for url in (
-        f"{LIST}?view=long",
-        f"{LIST}?view=long&q=&columns=id,metadata.{key},error",
-        "/admin/runsadmin/savedview/",
-    ):
+
+    def assert_page_fits(what: str) -> None:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (page.url, what)
+
+    for url in (f"{LIST}?view=long", f"{LIST}?view=long&q=&columns=id,metadata.{key},error"):
         page.goto(url)
-        for popup in page.locator(".ra-popup > summary:visible").all():
+        popups = page.locator(".ra-popup > summary:visible").all()
+        assert popups
+        for popup in popups:
             popup.click()
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, popup.inner_text())
+            assert_page_fits(popup.inner_text())
             popup.click()
     Run.objects.filter(pk=run.pk).update(status="failed", error_code="e" * 128)
     export = Export.objects.create(actor=alice, source="admin", format="csv", query="metadata.x:" + "y" * 400)
     for url in (
         "/admin/",
+        "/admin/runsadmin/savedview/",
         f"{LIST}{run.pk}/change/",
         f"/admin/runsadmin/export/add/?q=metadata.x:{'y' * 400}",
         f"/admin/runsadmin/export/{export.pk}/change/",
     ):
         page.goto(url)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), url
+        assert_page_fits("")

@@ -6,7 +6,7 @@ from runsadmin.models import EditStatus
 
 
 def test_reads_succeed_during_a_bulk_edit(environment: Environment) -> None:
-    # The ratio is large because a busy machine may slow reads down more than the bulk edit does.
+    # The ratio is large because other work on the machine may slow reads down more than the bulk edit does.
     load = ReadsLoad(environment, edits=500, per_thread=50, workers=1, fast=True)
     report = load.run_with_reads(40, pause=0.01, max_ratio=20)
     assert report.is_clean, f"\n{report}"

@@ -15,7 +15,7 @@ from tests.sandbox_client import make_run
 
 type Distortion = Callable[[random.Random, Json], Json]
 
-TIMEOUT = 0.4  # Seconds to connect, and again to read.
+TIMEOUT = 0.4  # Seconds, for connecting as well as for reading.
 SLOW = 1.0  # Seconds, longer than both timeouts together.
 
 

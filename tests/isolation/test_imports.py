@@ -42,5 +42,5 @@ def test_internal_error_is_named(file: str, manage: Manage, monkeypatch: pytest.
     monkeypatch.setattr(run_lines, "read", fail)
     output = manage("import_runs", file)
     assert output.code != 0
-    assert "line 4: It could not be read: RecursionError." in output.err
+    assert "line 4: The run could not be read because of an internal error (RecursionError); see the log." in output.err
     assert Run.objects.count() == 4

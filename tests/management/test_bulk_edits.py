@@ -129,8 +129,8 @@ def test_ids_are_read_from_a_file(
 
     assert output.code == 1
     assert output.err.splitlines()[:2] == [
-        "run_x: this run is not in the mirror, so it was not edited.",
-        "run_y: this run is not in the mirror, so it was not edited.",
+        "run_x: this run is not in the mirror, so it was not edited. Check the id, or sync its thread first.",
+        "run_y: this run is not in the mirror, so it was not edited. Check the id, or sync its thread first.",
     ]
     assert set(sandbox.posted_run_ids()) == {"run_1", "run_2"}
     assert BulkEdit.objects.get().status == "completed"

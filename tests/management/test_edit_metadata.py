@@ -40,7 +40,7 @@ def test_output_can_be_json(sandbox: Sandbox, mirror_run: Callable[..., Run], ma
         "connection": None,
         "edit": None,
         "status": None,
-        "detail": "this run is not in the mirror, so it was not edited.",
+        "detail": "this run is not in the mirror, so it was not edited. Check the id, or sync its thread first.",
     }
     edit = Edit.objects.get()
     assert edited == {
@@ -64,8 +64,8 @@ def test_unknown_runs_are_reported(
 
     assert output.code == 1
     assert output.err.splitlines()[:2] == [
-        "run_x: this run is not in the mirror, so it was not edited.",
-        "run_y: this run is not in the mirror, so it was not edited.",
+        "run_x: this run is not in the mirror, so it was not edited. Check the id, or sync its thread first.",
+        "run_y: this run is not in the mirror, so it was not edited. Check the id, or sync its thread first.",
     ]
     assert output.out == "run_a: applied.\n"
     assert sandbox.metadata("run_a") == {"team": "red"}

@@ -59,7 +59,7 @@ REFUSED = {
     "many fields": ("{model}" * 513, "has 513 characters"),
 }  # fmt: skip
 
-# The time is 2026-03-04 05:06:07 UTC.
+# What templates give for a run that was created at 2026-03-04 05:06:07 UTC.
 FILLED = {
     "default": ("{created}", "2026-03-04T05:06:07Z"),
     "date": ("{created:%Y-%m-%d}", "2026-03-04"),

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from runsadmin.errors import InvalidMetadata, InvalidTransition, NotAllowed, UnknownConnection
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import ConnectionState, Edit, Run
+from runsadmin.models import ConnectionState, Edit, Run, Thread
 from runsadmin.services import connections, edits, probes
 from runsadmin.services.edits import deciding
 from tests.conftest import Connect, MakeRun
@@ -217,6 +217,14 @@ def test_404_for_everything_rejects_nothing(sandbox: Sandbox, mirror_run: MakeRu
     ConnectionState.objects.update(next_probe_at=timezone.now())
     probes.probe_held()
     assert connections.held().get().hold == ConnectionState.Hold.RETIRED
+
+
+def test_thread_that_cannot_be_probed_holds_nothing(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    Thread.objects.create(connection="default", upstream_id="mirrored/../before ids were checked")
+    run = mirror_run()
+    sandbox.settings(not_found_for_all=True)
+    assert edits.push(record(run, alice)).status == Edit.Status.REJECTED
+    assert not connections.held()
 
 
 def test_bad_key_holds_until_corrected(sandbox: Sandbox, mirror_run: MakeRun, alice: User, connect: Connect) -> None:

@@ -45,7 +45,7 @@ _PLANNED = ("where", "view", "ids_from", "canary", "wait_for_active")
 # Options that cannot be combined with --resume.
 _FIXED = ("set", "remove", "rename", "reason", "connection", "canary", "wait_for_active")
 _REASONS = {
-    "unknown": "this run is not in the mirror, so it was not edited.",
+    "unknown": "this run is not in the mirror, so it was not edited. Check the id, or sync its thread first.",
     "ambiguous": "several connections have this run: name one with --connection.",
 }
 

@@ -25,7 +25,7 @@ class Contents:
         """Raises BackupFailed if it has no tables of this app."""
         migrations = set(applied)
         if not any(app == "runsadmin" for app, _ in migrations):
-            raise BackupFailed("It has no tables of runsadmin.")
+            raise BackupFailed("The backup has no tables of runsadmin. Use another one.")
         return cls(made_at, schema.compare(migrations))
 
 

@@ -48,7 +48,7 @@ def restore(path: Path, *, ignore_sessions: bool = False) -> Restored:
     except OSError as error:
         raise BackupFailed(f"{error.filename or path}: {error.strerror}.") from error
     except DatabaseError as error:
-        raise BackupFailed(f"The database cannot be used, and nothing was changed: {error}") from error
+        raise BackupFailed(f"The restore failed, and nothing was changed: {error}") from error
     return Restored(contents.made_at, waiting, bool(contents.schema.unapplied), kept)
 
 

@@ -48,9 +48,11 @@ def read(path: Path) -> Contents:
         file.execute("PRAGMA query_only=ON")
         (result,) = file.execute("PRAGMA integrity_check(1)").fetchone()
         if result != "ok":
-            raise BackupFailed(f"It is damaged: {result}")
+            raise BackupFailed(f"The backup is damaged: {result}. Use another one.")
         if broken := file.execute("PRAGMA foreign_key_check").fetchone():
-            raise BackupFailed(f"It is damaged: a row of {broken[0]} refers to one that does not exist.")
+            raise BackupFailed(
+                f"The backup is damaged: a row of {broken[0]} refers to one that does not exist. Use another one."
+            )
         tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         applied = file.execute("SELECT app, name FROM django_migrations") if "django_migrations" in tables else ()
         if _TABLE in tables:

@@ -150,7 +150,7 @@ def cover(node: Node, within: Q) -> Cover | None:
             of_runs = {column: starts_with(column, text) for column in WORD_COLUMNS if "thread" not in column}
             if threads:
                 of_runs["thread"] = Q(thread__in=threads)
-            # One source each: SQLite may read the whole table for an OR.
+            # One source for each column: SQLite may read the whole table for an OR.
             sources = [Source(Run.objects.filter(each), by=column) for column, each in of_runs.items()]
             keys = Texts().first(_MAX_KEYS + 1)
             if len(keys) > _MAX_KEYS:

@@ -227,7 +227,7 @@ class ClaimedSync:
             connections.wait_for_slots(self.thread.connection_settings, 1)
             try:
                 return call(ClockBounds())
-            except TooLarge:  # A retry with the same limit would be too large, too.
+            except TooLarge:  # With the same limit, the next response would be too large as well.
                 raise
             except UpstreamError as error:
                 connections.apply_error(self.sync.connection, error)

@@ -56,7 +56,7 @@ class Coordinator:
         self.probes = ProbeQueue()
         self.lists = list_freshness.Evidence(alias)
         self.claimed: dict[int, Claim] = {}
-        # Collected from the results that are being processed.
+        # Of the results that are being processed: the refused edits, which are evaluated together, and the writes.
         self.forbidden: list[tuple[Claim, Forbidden]] = []
         self.write_count = 0
         self.received_at = 0.0  # When upstream last responded, in time.monotonic().
@@ -77,7 +77,7 @@ class Coordinator:
             self._renew_leases()
             if continues and not self.gate.back_off:
                 self._claim_block()
-            # After an internal error. Otherwise, their leases would be renewed forever.
+            # After an internal error. Otherwise, the leases of these edits would be renewed forever.
             if self.claimed and not self.pool.unfinished:
                 self._record_crash(list(self.claimed.values()), RuntimeError("No call is in flight for these edits."))
             elif self.claimed:
