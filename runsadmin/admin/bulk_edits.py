@@ -35,10 +35,10 @@ class BulkEditAdmin(ReadOnlyAdmin):
     actions = ("apply", "pause", "resume", "cancel", "retry", "undo")
     change_list_template = "runsadmin/bulk_edits.html"
 
-    list_display = (display.when, display.status, "what", "runs_", "actor", display.reason)
+    list_display = (display.when, display.status, "what", "runs_", display.actor, display.reason)
     list_filter = (
         filters.choice("status", list(BulkEditStatus.choices)),
-        filters.MineFilter,
+        filters.ActorFilter,
         filters.ConnectionFilter,
     )
 

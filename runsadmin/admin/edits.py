@@ -32,11 +32,11 @@ class EditAdmin(ReadOnlyAdmin):
     view_action = Action.VIEW_EDITS
     actions = ("undo", "retry", "release", "cancel")
 
-    list_display = (display.when, "status_", "run_", "change", "actor", "source", display.reason)
+    list_display = (display.when, "status_", "run_", "change", display.actor, "source", display.reason)
     list_filter = (
         filters.choice("status", list(EditStatus.choices)),
         filters.RestoredFilter,
-        filters.MineFilter,
+        filters.ActorFilter,
         filters.RunFilter,
     )
     search_fields = ("run__upstream_id",)

@@ -10,7 +10,7 @@ S, B = EditStatus, BulkEditStatus
 
 TEXTS: dict[EditStatus, tuple[str, str]] = {
     S.PLANNED: ("Planned", "Part of a plan that has not been applied yet."),
-    S.PENDING: ("Not sent yet", "It will be sent automatically. Nothing has changed upstream so far."),
+    S.PENDING: ("Not sent yet", "Nothing has changed upstream so far. It is sent when nothing keeps it waiting."),
     S.SENDING: ("Being sent", "Upstream has not responded yet."),
     S.UNKNOWN: (
         "Outcome unknown",

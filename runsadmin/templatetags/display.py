@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.contrib import admin
@@ -250,6 +251,12 @@ def _side(value: object, css: str) -> SafeString:
     if value is None:
         return SafeString('<span class="ra-none">∅</span>')
     return format_html('<bdi class="{}">{}</bdi>', css, _cut(value, 24))
+
+
+def actor(row: Any) -> SafeString:
+    """The actor of an edit or a bulk edit, as a link to the list of those of this actor."""
+    name = row.actor.get_username()
+    return format_html('<a href="?{}"><bdi>{}</bdi></a>', urlencode({"by": name}), name)
 
 
 def reason(row: Any) -> SafeString:

@@ -82,7 +82,7 @@ def test_pause_shows_edits_in_flight(six_runs: list[Run], as_alice: Client) -> N
     claim_due("default", 2)
     run_action(as_alice, bulk_edit, "pause")
 
-    assert "2 edits were already being sent" in page_text(as_alice, bulk_edit)
+    assert "2 edits are still in progress" in page_text(as_alice, bulk_edit)
     assert 'hx-trigger="every 1s"' in as_alice.get(bulk_edit_url(bulk_edit)).text
 
 

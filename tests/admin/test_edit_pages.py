@@ -238,6 +238,10 @@ def test_list_filters_by_status_actor_and_run(mirror_run: MakeRun, alice: User, 
 
     assert listed("") == {mine.pk, theirs.pk}
     assert listed("by=me") == {mine.pk}
+    shown = as_alice.get("/admin/runsadmin/edit/").text
+    assert 'href="?by=bob"' in shown
+    assert listed("by=bob") == {theirs.pk}
+    assert listed("by=nobody") == set()
     assert listed("status=applied") == {theirs.pk}
     assert listed(f"run={runs[0].pk}") == {mine.pk}
     assert listed(f"q={runs[1].upstream_id}") == {theirs.pk}
@@ -248,15 +252,19 @@ def test_hold_is_shown_and_released(
 ) -> None:
     run = mirror_run()
     connections.hold("default", connections.Hold.CREDENTIALS, "The server returned 401.")
+    edit = record(run, alice, {}, team="red")
+    Edit.objects.filter(pk=edit.pk).update(wait_reason=Edit.WaitReason.RETRY, attempts=1)
     operator = client_for(make_user(Action.HOLD, Action.VIEW_SYNCS))
 
     for url in ("/admin/", "/admin/runsadmin/run/", run_url(run), run_url(run, "metadata"), "/admin/runsadmin/edit/"):
         assert "The server returned 401." in as_alice.get(url).text
+    assert "Next attempt:" not in as_alice.get(change_url(edit)).text
     switch_url = "/admin/runsadmin/connectionstate/default/switch/"
     assert as_alice.post(switch_url, {"on": "0"}).status_code == 403
     assert connections.is_held("default")
     assert "is released" in operator.post(switch_url, {"on": "0"}, follow=True).text
     assert not connections.is_held("default")
+    assert "Next attempt:" in as_alice.get(change_url(edit)).text
     assert "is held: nothing is sent" in operator.post(switch_url, {"on": "1"}, follow=True).text
     assert Run.objects.get().metadata == {}
 
