@@ -81,6 +81,21 @@ class TimeZoneField(StringField):
             raise serializers.ValidationError(str(error), code="invalid") from None
 
 
+class ChoiceField(serializers.ChoiceField):
+    """One of a few texts. The error lists them."""
+
+    def __init__(self, choices: Any, **options: Any) -> None:
+        super().__init__(choices, **options)
+        known = ", ".join(map(str, self.choices))
+        self.error_messages["invalid_choice"] = f'"{{input}}" is not a valid choice. Use one of: {known}.'
+
+
+class TimeField(serializers.DateTimeField):
+    """A time, or a date: its first moment."""
+
+    default_error_messages = {"invalid": "Use ISO 8601, such as 2026-01-31 or 2026-01-31T09:00:00Z."}
+
+
 class BooleanField(_StrictField, serializers.BooleanField):
     """true or false."""
 

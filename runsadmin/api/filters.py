@@ -8,10 +8,18 @@ from typing import Any
 from django.db.models import QuerySet
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
-from rest_framework.serializers import BooleanField, ChoiceField, DateTimeField, IntegerField, ValidationError
+from rest_framework.serializers import BooleanField, IntegerField, ValidationError
 
 from runsadmin import search
-from runsadmin.api.fields import ColumnsField, ConnectionField, SearchField, StringField, TimeZoneField
+from runsadmin.api.fields import (
+    ChoiceField,
+    ColumnsField,
+    ConnectionField,
+    SearchField,
+    StringField,
+    TimeField,
+    TimeZoneField,
+)
 from runsadmin.api.serializers.strict import PageQuery, QuerySerializer
 from runsadmin.models import BulkEdit, Edit, ExportFormat, ExportStatus, MetadataPair, Run, Sync
 from runsadmin.models.saved_view import MAX_NAME_LENGTH
@@ -44,10 +52,10 @@ class RunSearchQuery(QuerySerializer):
     model = StringField(required=False, max_length=256, help_text="The name of the model, such as `gpt-4o`.")
     assistant_id = StringField(required=False, max_length=128, help_text="The id of the assistant.")
     thread_id = StringField(required=False, max_length=128, help_text="The id of the thread.")
-    created_after = DateTimeField(
+    created_after = TimeField(
         required=False, help_text="Only runs created at this time or later. UTC unless it has an offset."
     )
-    created_before = DateTimeField(
+    created_before = TimeField(
         required=False, help_text="Only runs created before this time. UTC unless it has an offset."
     )
 

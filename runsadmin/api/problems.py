@@ -16,7 +16,7 @@ class ProblemType(Enum):
     MALFORMED_BODY = 400, "The body cannot be read"
     INVALID_METADATA = 400, "The metadata is not valid"
     INVALID_SEARCH = 400, "The search is not valid"
-    INVALID_SELECTION = 400, "These runs cannot be edited together"
+    INVALID_SELECTION = 400, "The selection is not valid"
     INVALID_COLUMNS = 400, "The columns are not valid"
     FORMAT_UNAVAILABLE = 400, "The format is not installed"
     UNKNOWN_CONNECTION = 400, "No such connection is configured"

@@ -32,6 +32,49 @@ def test_unknown_url_is_a_problem(path: str, api: ApiOf, alice: User) -> None:
     assert "/api/v1/schema/" in data["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("GET", "runs/x/", "The mirror has no run with this id."),
+        ("GET", "threads/x/", "The mirror has no thread with this id."),
+        ("GET", "edits/7/", "There is no edit 7."),
+        ("POST", "edits/7/cancel/", "There is no edit 7."),
+        ("GET", "bulk-edits/7/", "There is no bulk edit 7."),
+        ("GET", "bulk-edits/7/edits/?status=failed", "There is no bulk edit 7."),
+        ("GET", "exports/7/file/", "There is no export 7."),
+        ("GET", "syncs/7/", "There is no sync 7."),
+        ("DELETE", "views/x/", "There is no saved view 'x'."),
+    ],
+)
+def test_missing_row_is_named(method: str, path: str, detail: str, api: ApiOf, alice: User) -> None:
+    assert problem(api(alice).call(method, path), 404, "not-found")["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("runs/?sort=x", "-created_at, created_at, "),
+        ("runs/export/?format=x", "csv, jsonl, parquet"),
+        ("edits/?status=x", "planned, pending, "),
+        ("bulk-edits/?status=x", "planning, planned, "),
+        ("syncs/?kind=x", "incremental, full"),
+        ("syncs/?status=x", "queued, running, "),
+        ("exports/?status=x", "queued, "),
+    ],
+)
+def test_choices_are_listed(path: str, known: str, api: ApiOf, alice: User) -> None:
+    assert (
+        f'"x" is not a valid choice. Use one of: {known}'
+        in problem(api(alice).get(path), 400, "invalid-request")["detail"]
+    )
+
+
+def test_date_formats_are_listed(api: ApiOf, alice: User) -> None:
+    client = api(alice)
+    assert "such as 2026-01-31 or" in problem(client.get("runs/?created_after=x"), 400, "invalid-request")["detail"]
+    assert client.get("runs/?created_after=2026-01-31").status_code == 200
+
+
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "runs/"), ("PUT", "runs/a/"), ("OPTIONS", "runs/")])
 def test_unknown_method_is_a_405(method: str, path: str, api: ApiOf, alice: User) -> None:
     response = api(alice).call(method, path)

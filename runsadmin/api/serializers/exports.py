@@ -2,14 +2,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework.reverse import reverse
 from rest_framework.serializers import (
     CharField,
-    ChoiceField,
     HyperlinkedIdentityField,
     JSONField,
     SerializerMethodField,
     URLField,
 )
 
-from runsadmin.api.fields import ColumnsField, SearchField, StringField, TimeZoneField
+from runsadmin.api.fields import ChoiceField, ColumnsField, SearchField, StringField, TimeZoneField
 from runsadmin.api.serializers.documented import DocumentedModelSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
 from runsadmin.models import Export, ExportFormat

@@ -1,9 +1,9 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
-from rest_framework.serializers import CharField, ChoiceField, HyperlinkedIdentityField, SerializerMethodField
+from rest_framework.serializers import CharField, HyperlinkedIdentityField, SerializerMethodField
 
-from runsadmin.api.fields import ConnectionField, StringField, the_only_connection
+from runsadmin.api.fields import ChoiceField, ConnectionField, StringField, the_only_connection
 from runsadmin.api.serializers.documented import DocumentedModelSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
 from runsadmin.models import Sync, SyncError

@@ -2,9 +2,9 @@ from urllib.parse import urlencode
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.serializers import CharField, ChoiceField, HyperlinkedIdentityField, SerializerMethodField, URLField
+from rest_framework.serializers import CharField, HyperlinkedIdentityField, SerializerMethodField, URLField
 
-from runsadmin.api.fields import BooleanField, SearchField, StringField
+from runsadmin.api.fields import BooleanField, ChoiceField, SearchField, StringField
 from runsadmin.api.links import Links
 from runsadmin.api.serializers.documented import DocumentedModelSerializer
 from runsadmin.api.serializers.strict import StrictSerializer

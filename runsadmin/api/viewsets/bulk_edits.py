@@ -7,7 +7,6 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.generics import get_object_or_404
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -76,7 +75,7 @@ class BulkEditViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[BulkEdit
     @action(detail=True)
     def edits(self, request: Request, pk: int) -> Response:
         """List the edits of a bulk edit, in reverse order of planning."""
-        rows: QuerySet[Any] = EDITS.filter(bulk_edit=get_object_or_404(BulkEdit, pk=pk))
+        rows: QuerySet[Any] = EDITS.filter(bulk_edit=self.get_object())
         page = self.paginate_queryset(self.filter_queryset(rows))
         return self.get_paginated_response(self.get_serializer(page, many=True).data)
 

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import User
 from django.db.models import Model
+from django.http import Http404
 from rest_framework.exceptions import ValidationError
+from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -16,6 +18,7 @@ from rest_framework.viewsets import GenericViewSet
 from runsadmin import log_context
 from runsadmin.api.filters import QueryFilter
 from runsadmin.api.pagination import IdPagination
+from runsadmin.api.problems import ProblemError, ProblemType
 from runsadmin.api.serializers.strict import QuerySerializer, StrictSerializer
 from runsadmin.models import EditSource
 from runsadmin.services.permissions import Action
@@ -64,6 +67,16 @@ class StrictViewSet[M: Model](StrictView, GenericViewSet[M]):
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return self.serializer_classes.get(self.action) or super().get_serializer_class()
+
+    def get_object(self) -> M:
+        """The row that the URL names: filters in the query are about other rows. Raises ProblemError."""
+        value = self.kwargs[self.lookup_field]
+        rows = self.get_queryset()
+        try:
+            return get_object_or_404(rows, **{self.lookup_field: value})
+        except Http404:
+            name = rows.model._meta.verbose_name
+            raise ProblemError(ProblemType.NOT_FOUND, f"There is no {name} {value!r}.") from None
 
     def respond(self, row: M, status: int = 200) -> Response:
         """The response with a row. `Location` is its URL if it is new or continues in the background."""
