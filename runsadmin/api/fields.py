@@ -9,9 +9,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from runsadmin import conf, search
-from runsadmin.errors import InvalidColumns
+from runsadmin.errors import InvalidColumns, UnknownConnection
 from runsadmin.metadata import MAX_KEY_LENGTH, MAX_VALUE_LENGTH, Metadata, MetadataPatch
+from runsadmin.models import Thread
 from runsadmin.services import run_columns
+from runsadmin.text import is_text
 
 MAX_ERRORS = 100
 
@@ -107,6 +109,19 @@ class ConnectionField(StringField):
 
     def to_internal_value(self, data: Any) -> str:
         return conf.connection(super().to_internal_value(data)).alias
+
+
+class MirroredConnectionField(StringField):
+    """The alias of a connection to read from: one that is configured, or that was when its threads were tracked."""
+
+    def to_internal_value(self, data: Any) -> str:
+        alias: str = super().to_internal_value(data)
+        try:
+            return conf.connection(alias).alias
+        except UnknownConnection:
+            if not (is_text(alias) and Thread.objects.filter(connection=alias).exists()):
+                raise
+            return alias
 
 
 def the_only_connection() -> str:

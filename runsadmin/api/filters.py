@@ -14,7 +14,7 @@ from runsadmin import search
 from runsadmin.api.fields import (
     ChoiceField,
     ColumnsField,
-    ConnectionField,
+    MirroredConnectionField,
     SearchField,
     StringField,
     TimeField,
@@ -47,7 +47,7 @@ class RunSearchQuery(QuerySerializer):
         help_text="The slug of a saved view. `q`, `sort` and `tz` override those of the view.",
     )
     tz = TimeZoneField()
-    connection = ConnectionField(required=False, help_text=CONNECTION)
+    connection = MirroredConnectionField(required=False, help_text=CONNECTION)
     status = StringField(required=False, max_length=64, help_text="A status, such as `completed`.")
     model = StringField(required=False, max_length=256, help_text="The name of the model, such as `gpt-4o`.")
     assistant_id = StringField(required=False, max_length=128, help_text="The id of the assistant.")
@@ -108,7 +108,7 @@ class TextListQuery(PageQuery):
 
 
 class EditListQuery(PageQuery):
-    connection = ConnectionField(source="run__connection", required=False, help_text=CONNECTION)
+    connection = MirroredConnectionField(source="run__connection", required=False, help_text=CONNECTION)
     run = StringField(source="run__in", required=False, max_length=128, help_text="The id of a run.")
     actor = StringField(source="actor__username", required=False, max_length=150, help_text=ACTOR)
     bulk_edit = IntegerField(required=False, min_value=1, max_value=2**63 - 1, help_text="The id of a bulk edit.")
@@ -119,7 +119,7 @@ class EditListQuery(PageQuery):
 
 
 class BulkEditListQuery(PageQuery):
-    connection = ConnectionField(required=False, help_text=CONNECTION)
+    connection = MirroredConnectionField(required=False, help_text=CONNECTION)
     actor = StringField(source="actor__username", required=False, max_length=150, help_text=ACTOR)
     status = ChoiceField(BulkEdit.Status.choices, required=False, help_text="The status of the bulk edit.")
 
@@ -130,14 +130,14 @@ class PlannedEditListQuery(PageQuery):
 
 
 class ThreadListQuery(PageQuery):
-    connection = ConnectionField(required=False, help_text=CONNECTION)
+    connection = MirroredConnectionField(required=False, help_text=CONNECTION)
     tracked = BooleanField(
         default=True, help_text="Whether syncs read the thread. `false` lists the threads that no sync reads."
     )
 
 
 class SyncListQuery(PageQuery):
-    connection = ConnectionField(required=False, help_text=CONNECTION)
+    connection = MirroredConnectionField(required=False, help_text=CONNECTION)
     kind = ChoiceField(Sync.Kind.choices, required=False, help_text="`incremental` or `full`.")
     status = ChoiceField(Sync.Status.choices, required=False, help_text="The status of the sync.")
 

@@ -15,7 +15,7 @@ class Links:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._has_one_connection = conf.default_connection() is not None
+        self._default_connection = conf.default_connection()
 
     @cached_property
     def _runs(self) -> str:
@@ -45,6 +45,6 @@ class Links:
         return self._by_upstream_id(self._threads, thread)
 
     def _by_upstream_id(self, collection: str, row: Run | Thread) -> str:
-        """Includes the connection if several are configured, since another connection may have the same id."""
+        """Includes the connection unless it is the only one configured, since another may have the same id."""
         url = f"{collection}{quote(row.upstream_id, safe='', errors='replace')}/"
-        return url if self._has_one_connection else f"{url}?connection={quote(row.connection)}"
+        return url if row.connection == self._default_connection else f"{url}?connection={quote(row.connection)}"

@@ -133,8 +133,9 @@ def _time(time: dt.datetime | None, html: str, tz: dt.tzinfo = dt.UTC) -> SafeSt
 
 
 def connection(row: Run | Thread) -> str | SafeString:
-    """The connection of a run or a thread, for lists. Empty if only one is configured."""
-    return "" if conf.default_connection() else format_html('<span class="ra-note">{}</span>', row.connection)
+    """The connection of a run or a thread, for lists. Empty for the only one that is configured."""
+    is_default = row.connection == conf.default_connection()
+    return "" if is_default else format_html('<span class="ra-note">{}</span>', row.connection)
 
 
 def when(row: Any) -> SafeString:

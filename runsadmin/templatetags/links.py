@@ -59,7 +59,7 @@ def runs_with(field: str, value: object, key: str | None = None) -> str:
 def runs_of_thread(thread: Thread) -> str:
     """The URL of the list of the runs of a thread. Another connection may have a thread with the same id."""
     terms = [Term(Field("thread"), Equal(str(thread)))]
-    if conf.default_connection() is None:
+    if conf.default_connection() != thread.connection:
         terms.append(Term(Field("connection"), Equal(thread.connection)))
     return search_url(all_of(terms))
 

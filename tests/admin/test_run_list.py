@@ -179,6 +179,15 @@ def test_link_of_a_thread_finds_one_connection(
 
 
 @pytest.mark.django_db
+def test_runs_of_a_removed_connection_name_it(mirror_run: MakeRun, as_carol: Client) -> None:
+    run = mirror_run(id="run_a")
+    _copy(run, connection="old").save()  # It is not configured.
+    shown = as_carol.get(LIST).text
+    assert shown.count('<span class="ra-note">old</span>') == 1
+    assert '<span class="ra-note">default</span>' not in shown
+
+
+@pytest.mark.django_db
 def test_search_finds_runs_by_every_id(mirror_run: MakeRun, as_carol: Client) -> None:
     mirror_run(id="run_abc1", thread_id="thread_x", assistant_id="asst_1", created_at=3)
     mirror_run(id="run_abd2", thread_id="thread_x", assistant_id="asst_2", created_at=2)

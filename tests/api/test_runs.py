@@ -132,6 +132,21 @@ def test_ambiguous_run_id_is_a_409(
     problem(client.get("runs/run_b/?connection=eu"), 404, "not-found")
 
 
+def test_removed_connection_can_be_read(store: Callable[..., Run], api: ApiOf, carol: User) -> None:
+    store(id="run_a", thread_id="thread_a")
+    store("old", id="run_a", thread_id="thread_a")  # It is not configured.
+    client = api(carol)
+
+    assert client.get("runs/run_a/").json()["mirror"]["connection"] == "default"
+    assert client.get("runs/run_a/?connection=old").json()["mirror"]["connection"] == "old"
+    assert client.get("threads/thread_a/?connection=old").json()["connection"] == "old"
+    (listed,) = client.get("runs/?connection=old").json()["results"]
+    for run in (listed, *client.get("runs/").json()["results"]):
+        assert client.get(run["mirror"]["url"]).json() == run
+    problem(client.get("runs/run_a/?connection=us"), 400, "unknown-connection")
+    problem(client.get("runs/run_a/?connection=%00"), 400, "unknown-connection")
+
+
 @pytest.mark.parametrize("odd", ["run/a", "run a?b#c", "run%2Fa", "ключ", "refresh"])
 def test_any_id_has_a_working_url(odd: str, store: Callable[..., Run], api: ApiOf, carol: User) -> None:
     store(id=odd)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
-from runsadmin.api.fields import ConnectionField, StringField
+from runsadmin.api.fields import MirroredConnectionField, StringField
 from runsadmin.api.pagination import MAX_PAGE_SIZE, PAGE_SIZE
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
 
@@ -58,6 +58,6 @@ class PageQuery(QuerySerializer):
 
 
 class ConnectionQuery(QuerySerializer):
-    connection = ConnectionField(
+    connection = MirroredConnectionField(
         required=False, help_text="The alias of a connection. Required if several connections have this id."
     )

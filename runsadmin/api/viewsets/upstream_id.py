@@ -1,5 +1,6 @@
 """Looks up runs and threads by their upstream id, which is unique only within a connection."""
 
+from runsadmin import conf
 from runsadmin.api.problems import ProblemError, ProblemType
 from runsadmin.api.viewsets.strict import StrictViewSet
 from runsadmin.models import Run, Thread
@@ -16,6 +17,8 @@ class UpstreamIdViewSet[M: (Run, Thread)](StrictViewSet[M]):
         assert self.lookup_url_kwarg is not None
         upstream_id = self.kwargs[self.lookup_url_kwarg]
         found = list(self.filter_queryset(rows.filter(upstream_id=upstream_id))) if is_text(upstream_id) else []
+        if len(found) > 1:  # Without a connection in the query, those that are configured come first.
+            found = [row for row in found if row.connection in conf.connections()] or found
         name = rows.model._meta.verbose_name
         match found:
             case [row]:
