@@ -116,10 +116,8 @@ class Environment:
             config: dict[str, Any] = environ.Env.db_url_config(url)
         except ValueError:
             raise invalid from None
-        if config["NAME"] in (
-            "",
-            ":memory:",
-        ):  # No name. SQLite would give each thread a database in memory.
+        # Without a name, SQLite would give each thread a database in memory.
+        if config["NAME"] in ("", ":memory:"):
             raise invalid
         return config
 

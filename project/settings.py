@@ -188,7 +188,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASE: dict[str, Any] = env.database("DATABASE_URL", "sqlite:///var/db.sqlite3")
 DATABASE |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASE["NAME"] = BASE_DIR / DATABASE["NAME"]
+    # Without symbolic links: SQLite keeps its other files next to the file itself.
+    DATABASE["NAME"] = (BASE_DIR / DATABASE["NAME"]).resolve()
     # Transactions take the write lock when they begin: taking it later can fail immediately with "database is locked".
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",

@@ -1,5 +1,6 @@
-"""Files that only their owner can read, and that are complete or absent."""
+"""Files that are complete or absent, and that only their owner can read."""
 
+import errno
 import os
 import secrets
 import stat
@@ -22,21 +23,25 @@ def protect(*paths: Path, group_may_read: bool = False) -> None:
                 path.chmod(stat.S_IMODE(mode) & ~excluded)
 
 
-def create(path: Path) -> None:
-    """Creates an empty file that only its owner can read. Raises FileExistsError."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+def create(path: Path, mode: int = 0o600) -> None:
+    """Creates an empty file, which only its owner can read by default. Raises FileExistsError."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
 
 @contextmanager
-def written(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def written(path: Path, *, overwrite: bool = False, mode: int = 0o600) -> Iterator[Path]:
     """Yields the path of a new empty file in the same folder, which gets the name `path` when the block ends.
 
-    If the block fails, nothing is left. Raises FileExistsError if the file exists, unless it may be overwritten.
+    If the block fails, nothing is left. Raises FileExistsError if the file exists, unless it may be overwritten. Raises
+    OSError for a device, a pipe or a folder. Overwrites the target of a symbolic link, not the link.
     """
+    path = path.resolve()
     if not overwrite and path.exists():
         raise FileExistsError(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "This is not a regular file", str(path))
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
-    create(part)
+    create(part, mode)
     try:
         yield part
         sync(part)

@@ -101,6 +101,12 @@ def test_relative_database_is_in_the_project() -> None:
     assert start_with(DATABASE_URL="sqlite:///var/other.sqlite3").stdout.startswith(str(ROOT / "var" / "other.sqlite3"))
 
 
+def test_linked_database_is_opened_under_its_own_name(tmp_path: Path) -> None:
+    link = tmp_path / "link.sqlite3"
+    link.symlink_to(tmp_path / "own.sqlite3")
+    assert start_with(DATABASE_URL=f"sqlite:///{link}").stdout.startswith(str(tmp_path / "own.sqlite3"))
+
+
 def test_first_run_writes_private_secrets(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "scripts" / "write_env.py")]
     subprocess.run(script, cwd=tmp_path, env=os.environ | {"SANDBOX_PORT": "9001"}, check=True)

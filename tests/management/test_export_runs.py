@@ -1,7 +1,10 @@
 """`export_runs`: the file, its manifest, and what it reports."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -84,6 +87,39 @@ def test_incomplete_file_is_not_kept(
     monkeypatch.setattr(formats._CSV, "add", failing)
     assert "No space left" in manage("export_runs", str(tmp_path / "runs.csv")).err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_link_pipe_and_device_stay(manage: Manage, runs: list[Run], tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    target.write_text("old")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    assert manage("export_runs", str(link), "--columns", "id").code == 0
+    assert link.is_symlink()
+    with ThreadPoolExecutor(1) as pool:
+        piped = pool.submit(pipe.read_bytes)
+        assert manage("export_runs", str(pipe), "--columns", "id").code == 0
+        assert piped.result(10) == target.read_bytes() == b'"id"\r\n"run_2"\r\n"run_1"\r\n"run_0"\r\n'
+    assert {path.name for path in tmp_path.iterdir()} == {"link.csv", "link.csv.manifest.json", "pipe", "target.csv"}
+    assert "cannot be written" in manage("export_runs", str(tmp_path)).err
+
+
+def test_overlapping_exports_do_not_mix(
+    manage: Manage, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, add = tmp_path / "runs.csv", formats._CSV.add
+    (tmp_path / "runs.csv.part").write_text("of another program")
+
+    def overlapping(writer: Any, chunk: Any) -> bytes:
+        monkeypatch.undo()
+        assert manage("export_runs", str(file), "--columns", "id", "--where", "metadata.team:red").code == 0
+        return add(writer, chunk)
+
+    monkeypatch.setattr(formats._CSV, "add", overlapping)
+    assert manage("export_runs", str(file), "--columns", "id").out == "3 runs exported.\n"
+    assert file.read_bytes().count(b"run_") == 3
+    assert json.loads((tmp_path / "runs.csv.manifest.json").read_text())["runs"] == 3
+    assert (tmp_path / "runs.csv.part").read_text() == "of another program"
 
 
 def test_imported_export_has_the_same_digests(

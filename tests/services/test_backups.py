@@ -90,6 +90,15 @@ def test_existing_file_is_kept(tmp_path: Path) -> None:
     assert backups.read(file).schema.message == ""
 
 
+def test_backup_never_replaces_a_device(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(BackupFailed, match="not a regular file"):
+        backups.create(pipe, overwrite=True)
+    assert [*tmp_path.iterdir()] == [pipe]
+    assert pipe.is_fifo()
+
+
 def test_failed_check_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = sqlite3.DatabaseError("damaged") if IS_SQLITE else BackupFailed("damaged")
 

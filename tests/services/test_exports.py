@@ -307,16 +307,33 @@ def test_cancelled_export_has_no_file(
 
 
 def test_files_expire(export: Export, folder: Path, carol: User) -> None:
-    exports.write(export)
-    (folder / "left").write_text("by a dead worker")
+    name = exports.write(export).file
+    left = folder / f"{name}.part"
+    left.write_text("by a dead worker")
     exports.delete_expired()
     assert len(names(folder)) == 2
-    os.utime(folder / "left", (0, 0))
+    os.utime(left, (0, 0))
     Export.objects.update(expires_at=clock.now() - dt.timedelta(seconds=1))
     assert exports.delete_expired() == 1
     assert (Export.objects.get().status, names(folder)) == (ExportStatus.EXPIRED, [])
     with pytest.raises(InvalidTransition, match="expired"):
         exports.open_file(export=Export.objects.get(), actor=carol)
+
+
+def test_only_own_files_are_deleted(export: Export, folder: Path) -> None:
+    written = exports.write(export)
+    Export.objects.update(status=ExportStatus.EXPIRED)
+    of_another_database = written.file.replace("-20", "-19", 1)
+    foreign = ["report.xlsx", f"{export.pk}-report.csv", of_another_database, f"{export.pk + 1}-1-1.csv"]
+    for name in foreign:
+        (folder / name).write_text("")
+    (folder / f"{export.pk}-folder").mkdir()
+    for path in folder.iterdir():
+        path.chmod(0o755)
+        os.utime(path, (0, 0))
+    exports.delete_expired()
+    assert set(names(folder)) == {*foreign, f"{export.pk}-folder"}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o755}
 
 
 def test_purging_deletes_files(export: Export, folder: Path, carol: User) -> None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandParser
 
-from runsadmin import lenient_json, search
+from runsadmin import lenient_json, private_files, search
 from runsadmin.errors import InvalidSearch
 from runsadmin.management.base import ReportingCommand, actor_of, add_actor, time_zone
 from runsadmin.management.bulk_edit_runner import stopped_by_signals
@@ -32,7 +32,9 @@ class Command(ReportingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "file", metavar="FILE", help="The name of the file; - is standard output, without a manifest."
+            "file",
+            metavar="FILE",
+            help="The name of the file, or - for standard output. Only files have a manifest.",
         )
         parser.add_argument("--where", metavar="SEARCH", help="Only runs that match a search, such as 'status:failed'.")
         parser.add_argument("--view", metavar="SLUG", help="The search and the columns of a saved view.")
@@ -60,8 +62,10 @@ class Command(ReportingCommand):
                 if stopping.is_set():
                     self.fail("Interrupted. The file is not complete, so it was deleted.")
         manifest = dump.manifest()
+        if not _is_stream(options["file"]):
+            with self._opened(f"{options['file']}.manifest.json") as file:
+                file.write(f"{lenient_json.dumps(manifest)}\n".encode())
         if options["file"] != "-":
-            Path(f"{options['file']}.manifest.json").write_text(f"{lenient_json.dumps(manifest)}\n")
             self.report(f"{counted(dump.tally.rows, 'run')} exported.", file=options["file"], manifest=manifest)
 
     def _dump(self, options: dict[str, Any]) -> Dump:
@@ -89,15 +93,20 @@ class Command(ReportingCommand):
     @contextmanager
     def _opened(self, name: str) -> Iterator[BinaryIO]:
         """The file. It has another name until it is complete, and is deleted if it cannot be completed."""
-        if name == "-":
-            yield sys.stdout.buffer
-            return
-        unfinished = Path(f"{name}.part")
         try:
-            with unfinished.open("wb") as file:
-                yield file
-            unfinished.replace(name)
+            if name == "-":
+                yield sys.stdout.buffer
+            elif _is_stream(name):
+                with Path(name).open("wb") as file:
+                    yield file
+            else:
+                with private_files.written(Path(name), overwrite=True, mode=0o666) as part, part.open("wb") as file:
+                    yield file
         except OSError as error:
-            self.fail(f"{name} cannot be written: {error}")
-        finally:
-            unfinished.unlink(missing_ok=True)
+            self.fail(f"{name} cannot be written: {error.strerror or error}.")
+
+
+def _is_stream(name: str) -> bool:
+    """Whether it is standard output, a pipe or a device such as /dev/null, which have no manifest."""
+    path = Path(name)
+    return name == "-" or (path.exists() and not path.is_file() and not path.is_dir())

@@ -6,6 +6,7 @@ processes and workers on several machines need a common folder.
 
 import datetime as dt
 import logging
+import re
 import time
 import uuid
 from functools import partial
@@ -80,6 +81,15 @@ def open_file(*, export: Export, actor: User) -> BinaryIO:
     return path.open("rb")
 
 
+# What names of files begin with. Earlier versions had no time in them.
+_NAME = re.compile(r"(?P<pk>\d{1,18})-")
+
+
+def _prefix(export: Export) -> str:
+    """What the names of an export's files begin with. Its time makes them differ from those of other databases."""
+    return f"{export.pk}-{export.created_at:%Y%m%dT%H%M%S%f}-"
+
+
 def _folder() -> Path:
     folder = Path(conf.export_folder())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,7 +134,7 @@ class _Writing:
 
     def run(self) -> None:
         """Ends with an outcome. If the database fails or this process has to stop, another attempt follows."""
-        name = f"{self.export.pk}-{self.export.claim_token}.{self.export.format}"
+        name = f"{_prefix(self.export)}{self.export.claim_token}.{self.export.format}"
         released: dict[str, object] = {"claim_token": None, "claimed_until": None}
         try:
             if self.export.attempts > MAX_ATTEMPTS:
@@ -190,11 +200,17 @@ def delete_expired() -> int:
     """Deletes the files whose time has come, and what dead workers have left. Returns how many exports expired."""
     now = clock.now()
     count = _expire(Export.objects.filter(expires_at__lt=now), "Its file has expired and was deleted. Export again.")
-    kept = set(Export.objects.filter(is_file=True, status=ExportStatus.COMPLETED).values_list("file", flat=True))
-    for path in _folder().iterdir():
+    found = [(int(name["pk"]), path) for path in _folder().iterdir() if (name := _NAME.match(path.name))]
+    exports = Export.objects.only("created_at", "status", "file").in_bulk([pk for pk, _ in found])
+    for pk, path in found:
+        export = exports.get(pk)
+        # Other files belong to another database, such as one that a backup was restored into.
+        if export is None or not (path.name == export.file or path.name.startswith(_prefix(export))):
+            continue
         private_files.protect(path)  # Earlier versions wrote files that other accounts could read.
+        is_kept = export.status == ExportStatus.COMPLETED and path.name == export.file
         # A file that was written just now may belong to an export that is about to be completed.
-        if path.name not in kept and path.stat().st_mtime < (now - LEASE * 2).timestamp():
+        if not is_kept and path.stat().st_mtime < (now - LEASE * 2).timestamp():
             path.unlink(missing_ok=True)
     return count
 
