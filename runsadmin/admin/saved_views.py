@@ -1,5 +1,7 @@
 """Saved views of the list of runs: to rename, change, share and delete them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -170,15 +172,14 @@ class SavedViewAdmin(ThemedAdmin):
         return response
 
     def save_model(self, request: HttpRequest, obj: SavedView, form: SavedViewForm, change: bool) -> None:
-        try:
+        with _errors_as_pages():
             views.save(view=obj, actor=actor(request))
             if form.cleaned_data["is_default"] != form.was_default:
                 views.set_default(view=None if form.was_default else obj, actor=actor(request))
-        except NotAllowed as error:
-            raise PermissionDenied(str(error)) from error
 
     def delete_model(self, request: HttpRequest, obj: SavedView) -> None:
-        views.delete(view=obj, actor=actor(request))
+        with _errors_as_pages():
+            views.delete(view=obj, actor=actor(request))
 
     def response_post_save_add(self, request: HttpRequest, obj: SavedView) -> HttpResponse:
         return redirect(f"{links.list_url(Run)}?view={obj.slug}")
@@ -210,14 +211,24 @@ class SavedViewAdmin(ThemedAdmin):
         view = self._view(request, slug)
         if request.method == "POST":
             is_default = views.default_of(actor(request)) == view
-            views.set_default(view=None if is_default else view, actor=actor(request))
+            with _errors_as_pages():
+                views.set_default(view=None if is_default else view, actor=actor(request))
             opens = "with all runs" if is_default else f"with the view “{view}”"
             messages.success(request, f"Your list of runs now opens {opens}.")
         return redirect(f"{links.list_url(Run)}?{list_state.query_of(view)}")
 
     def _view(self, request: HttpRequest, slug: str) -> SavedView:
         require(request, Action.VIEW_RUNS)
-        try:
+        with _errors_as_pages():
             return views.resolve(slug, actor(request))
-        except UnknownView as error:
-            raise Http404(str(error)) from None
+
+
+@contextmanager
+def _errors_as_pages() -> Iterator[None]:
+    """A refusal is a 403. A view that does not exist, or was deleted in the meantime, is a 404."""
+    try:
+        yield
+    except NotAllowed as error:
+        raise PermissionDenied(str(error)) from None
+    except UnknownView as error:
+        raise Http404(str(error)) from None

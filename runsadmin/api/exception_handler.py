@@ -26,6 +26,7 @@ _TYPES: tuple[tuple[type[Exception] | UnionType, ProblemType], ...] = (
     (errors.NotAllowed, ProblemType.NOT_ALLOWED),
     (errors.UnknownConnection, ProblemType.UNKNOWN_CONNECTION),
     (errors.ReadOnlyConnection, ProblemType.READ_ONLY_CONNECTION),
+    (errors.UnknownView, ProblemType.NOT_FOUND),
     (errors.InvalidTransition, ProblemType.ILLEGAL_CHANGE),
     (errors.StaleVersion, ProblemType.STALE_VERSION),
     (errors.IdempotencyKeyReused, ProblemType.KEY_REUSED),

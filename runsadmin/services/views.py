@@ -18,6 +18,7 @@ from runsadmin.models.saved_view import MAX_NAME_LENGTH, SavedViewQuerySet
 from runsadmin.services import permissions, run_columns
 from runsadmin.services.permissions import Action
 from runsadmin.services.run_search import RunSearch, Sort
+from runsadmin.text import is_text
 
 # The fields that define the list, and those that a user can change. A slug never changes, so that links stay valid.
 LIST_FIELDS = ("query", "columns", "sort", "tz")
@@ -55,7 +56,7 @@ def visible_to(actor: User) -> SavedViewQuerySet:
 
 def resolve(slug: str, actor: User) -> SavedView:
     """The view with this slug. Raises UnknownView if there is none that the actor can see."""
-    view = SavedView.objects.visible_to(actor).filter(slug=slug).first() if _SLUG.fullmatch(slug) else None
+    view = visible_to(actor).filter(slug=slug).first() if is_text(slug) else None
     if view is None:
         known = list(visible_to(actor).values_list("slug", flat=True)[:1000])
         nearest = get_close_matches(slug, known, n=1)
@@ -99,11 +100,16 @@ def problems(view: SavedView) -> Iterator[tuple[str, RunsAdminError]]:
 def save(*, view: SavedView, actor: User) -> SavedView:
     """Stores a new view, whose owner is the actor, or changes to one. What was not changed is not checked again.
 
-    Raises NotAllowed, InvalidSearch, InvalidColumns or InvalidView. A new view gets a slug that is made from its name,
-    unless it has one.
+    Raises NotAllowed, UnknownView, InvalidSearch, InvalidColumns or InvalidView. A new view gets a slug that is made
+    from its name, unless it has one.
     """
     permissions.require(actor, Action.VIEW_RUNS)
-    stored = SavedView.objects.filter(pk=view.pk).first() if view.pk else None
+    with transaction.atomic():
+        return _save(view, actor)
+
+
+def _save(view: SavedView, actor: User) -> SavedView:
+    stored = _locked(view) if view.pk else None
     changed = {field for field in FIELDS if stored is None or getattr(stored, field) != getattr(view, field)}
     if stored is not None:
         _require_change(stored, actor)
@@ -116,17 +122,25 @@ def save(*, view: SavedView, actor: User) -> SavedView:
         view.owner = actor
     if stored is None:
         return _create(view)
-    with transaction.atomic():
-        view.save(update_fields=[*changed, "owner", "updated_at"])
-        if not view.is_shared:
-            DefaultView.objects.filter(view=view).exclude(user=view.owner).delete()
+    view.save(update_fields=[*changed, "owner", "updated_at"])
+    if not view.is_shared:
+        DefaultView.objects.filter(view=view).exclude(user=view.owner).delete()
     return view
 
 
+def _locked(view: SavedView) -> SavedView:
+    """The view as it is stored now. It is not deleted before the end of the transaction. Raises UnknownView."""
+    if stored := SavedView.objects.select_for_update(no_key=True).filter(pk=view.pk).first():
+        return stored
+    raise UnknownView(f"The view {view.slug!r} was deleted in the meantime.")
+
+
 def delete(*, view: SavedView, actor: User) -> None:
-    """Raises NotAllowed."""
-    _require_change(view, actor)
-    view.delete()
+    """Raises NotAllowed or UnknownView."""
+    with transaction.atomic():
+        view = _locked(view)
+        _require_change(view, actor)
+        view.delete()
 
 
 def set_default(*, view: SavedView | None, actor: User) -> None:
@@ -135,7 +149,9 @@ def set_default(*, view: SavedView | None, actor: User) -> None:
     if view is None:
         DefaultView.objects.filter(user=actor).delete()
     else:
-        DefaultView.objects.update_or_create(user=actor, defaults={"view": resolve(view.slug, actor)})
+        with transaction.atomic():
+            stored = _locked(resolve(view.slug, actor))
+            DefaultView.objects.update_or_create(user=actor, defaults={"view": stored})
 
 
 def _require_change(view: SavedView, actor: User) -> None:
@@ -155,7 +171,7 @@ def _create(view: SavedView) -> SavedView:
             return _insert(view)
         except IntegrityError:
             raise InvalidView(f"The slug {view.slug!r} is already used. Choose another one.", "slug") from None
-    base = slugify(view.name)[: MAX_NAME_LENGTH - 10].strip("-_").replace("_", "-") or "view"
+    base = re.sub("[-_]+", "-", slugify(view.name))[: MAX_NAME_LENGTH - 10].strip("-") or "view"
     for slug in chain([base], (f"{base}-{number}" for number in count(2))):
         if not SavedView.objects.filter(slug=slug).exists():
             view.slug = slug

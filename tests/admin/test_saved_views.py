@@ -229,3 +229,18 @@ def test_private_views_are_not_listed(save: Save, as_bob: Client) -> None:
     assert "no saved views yet" in shown
     assert "Secret" not in as_bob.get(f"{VIEWS}{view.pk}/change/", follow=True).text
     assert as_bob.post(f"{VIEWS}secret/default/").status_code == 404
+
+
+@pytest.mark.parametrize("page", ["{pk}/change/", "{pk}/delete/", "failed/default/"])
+def test_view_deleted_meanwhile_is_a_404(
+    page: str, save: Save, as_alice: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = VIEWS + page.format(pk=save(slug="failed").pk)
+    locked = views._locked
+
+    def delete_first(view: SavedView) -> SavedView:
+        SavedView.objects.all().delete()
+        return locked(view)
+
+    monkeypatch.setattr(views, "_locked", delete_first)
+    assert as_alice.post(url, FIELDS | {"name": "New", "post": "yes"}).status_code == 404

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from runsadmin.models import SavedView
+from runsadmin.services import views
 from tests.api.conftest import Api, ApiOf, problem
 from tests.conftest import MakeRun
 
@@ -101,3 +102,18 @@ def test_view_of_someone_else_is_read_only(api: ApiOf, alice: User, bob: User, c
     assert api(carol).patch("views/failed/", {"is_default": True}).json()["is_default"] is True
     problem(api(carol).post("views/", BODY | {"is_shared": True}), 403, "not-allowed")
     assert api(carol).post("views/", BODY).json()["slug"] == "failed-2"
+
+
+def test_view_deleted_meanwhile_is_a_404(api: ApiOf, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = api(alice)
+    client.post("views/", BODY)
+    resolve = views.resolve
+
+    def resolve_and_delete(slug: str, actor: User) -> SavedView:
+        view = resolve(slug, actor)
+        SavedView.objects.all().delete()
+        return view
+
+    monkeypatch.setattr(views, "resolve", resolve_and_delete)
+    found = problem(client.patch("views/failed/", {"q": ""}), 404, "not-found")
+    assert found["detail"] == "The view 'failed' was deleted in the meantime."

@@ -154,6 +154,7 @@ def test_rest_refuses_unstorable_text(
     [
         "runs/?q=%00", "runs/?q=status:%00", "runs/?model=%00", "runs/?thread_id=%00", "runs/%00/", "runs/%ed%a0%bd/",
         "edits/?run=%00", "edits/?actor=%00", "threads/%00/", "syncs/?connection=%00", "runs/?cursor=%00",
+        "views/%00/", "views/%ed%a0%bd/", "runs/?view=%00",
     ],
 )  # fmt: skip
 def test_rest_query_causes_no_server_error(path: str, run: Run, alice: User, api: ApiOf) -> None:
@@ -165,6 +166,7 @@ def test_rest_query_causes_no_server_error(path: str, run: Run, alice: User, api
     [
         "run/?q=%00", "run/?q=%ed%a0%bd", "run/?model=%00", "run/?thread=%00", "run/?assistant_id=%00", "edit/?q=%00",
         "thread/?q=%00", "run/?metadata=%00", "run/?status=%00", "run/%00/change/", "edit/?actor=%00",
+        "run/?view=%00", "savedview/%00/change/",
     ],
 )  # fmt: skip
 def test_admin_query_causes_no_server_error(path: str, run: Run, alice: User) -> None:

@@ -1,10 +1,12 @@
 """Saved views: who can see, change and share them, and what happens to them if an account is deleted."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 
 from runsadmin.errors import InvalidColumns, InvalidSearch, InvalidView, NotAllowed, UnknownView
 from runsadmin.models import SavedView
@@ -104,8 +106,9 @@ def test_stored_search_that_no_longer_parses_is_kept(alice: User) -> None:
 
 
 def test_slugs_are_made_from_names(alice: User, bob: User) -> None:
-    slugs = [save(user, name).slug for user, name in [(alice, "R&D: Fehler"), (bob, "rd_fehler"), (alice, "失败")]]
+    slugs = [save(user, name).slug for user, name in [(alice, "R&D: Fehler"), (bob, "rd _ fehler"), (alice, "失败")]]
     assert slugs == ["rd-fehler", "rd-fehler-2", "view"]
+    assert [views.resolve(slug, alice).slug for slug in slugs[::2]] == slugs[::2]
     assert len(save(alice, "x" * 100).slug) <= 100
 
 
@@ -142,3 +145,40 @@ def test_everyone_has_a_default_of_their_own(alice: User, bob: User) -> None:
     views.delete(view=mine, actor=alice)
     assert views.default_of(alice) is None
     assert views.default_of(bob) is None
+
+
+@pytest.mark.parametrize("change", [views.save, views.set_default, views.delete])
+def test_deleted_view_cannot_be_changed(change: Callable[..., object], alice: User) -> None:
+    view = save(alice)
+    SavedView.objects.all().delete()
+    view.name = "Renamed"
+    with pytest.raises(UnknownView):
+        change(view=view, actor=alice)
+    assert not SavedView.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("change", [views.save, views.set_default])
+def test_view_is_not_deleted_while_it_is_changed(
+    change: Callable[..., object], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, locked = save(alice), views._locked
+    deletions: list[Future[None]] = []
+
+    def delete() -> None:
+        views.delete(view=view, actor=alice)
+        connection.close()
+
+    def delete_once_locked(view: SavedView) -> SavedView:
+        stored = locked(view)
+        if not deletions:
+            deletions.append(pool.submit(delete))
+            time.sleep(0.2)
+        return stored
+
+    monkeypatch.setattr(views, "_locked", delete_once_locked)
+    view.name = "Renamed"
+    with ThreadPoolExecutor() as pool:
+        change(view=view, actor=alice)
+        deletions[0].result()
+    assert not SavedView.objects.exists()

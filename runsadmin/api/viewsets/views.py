@@ -36,6 +36,9 @@ class ViewViewSet(ListModelMixin, RetrieveModelMixin, StrictViewSet[SavedView]):
     def get_queryset(self) -> QuerySet[SavedView]:
         return SavedView.objects.visible_to(self.user).select_related("owner")
 
+    def get_object(self) -> SavedView:
+        return views.resolve(self.kwargs["slug"], self.user)
+
     def get_serializer_context(self) -> dict[str, Any]:
         default = DefaultView.objects.filter(user=self.user).values_list("view", flat=True).first()
         return {**super().get_serializer_context(), "default": default}
