@@ -15,4 +15,5 @@ urlpatterns = [
 
 # Under /api/ errors are problem details; everywhere else they are Django's own pages.
 handler400 = "runsadmin.api.error_views.bad_request"
+handler403 = "runsadmin.admin.forbidden.page"
 handler500 = "runsadmin.api.error_views.server_error"

@@ -68,10 +68,21 @@ def require(actor: User, action: Action) -> None:
 def why_not(actor: User, action: Action) -> str:
     """The message for an actor who lacks a permission: which one, and who can grant it."""
     role = next(name for name, actions in ROLES.items() if action in actions)
+    lacks = _lacks(actor, action.value, action.label)
     return (
-        f"The account {actor.get_username()!r} may not {action.label}: it lacks the permission {action.value}, which "
-        f"the group {role} has. A superuser, or staff who may change users, can add the account to the group."
+        f"{lacks}, which the group {role} has. A superuser, or staff who may change users, can add the account to the "
+        "group."
     )
+
+
+def why_not_permitted(actor: User, permission: str, what: str) -> str:
+    """Like `why_not`, for a permission to manage accounts or tokens, which none of the groups has."""
+    lacks = _lacks(actor, permission, what)
+    return f"{lacks}. A superuser can grant it, and so can staff who have it and may change users."
+
+
+def _lacks(actor: User, permission: str, what: str) -> str:
+    return f"The account {actor.get_username()!r} may not {what}: it lacks the permission {permission}"
 
 
 def assignable() -> QuerySet[Permission]:

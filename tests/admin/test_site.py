@@ -169,18 +169,47 @@ def test_superuser_creates_tokens_for_others(admin: User, alice: User, client_fo
     assert tokens_of(alice).count() == 1
     for wrong, message in (
         ({"username": "x"}, "no active account"),
+        ({"username": "x\0"}, "Null characters"),
         ({"days": "0"}, "when the token expires"),
         ({"name": "  "}, "Enter what the token is for"),
         ({"name": "n" * 101}, "Enter what the token is for"),
     ):
         form = {"days": "7", "name": "n", **wrong}
-        assert message in client.post(f"{TOKENS}add/", form, follow=True).text
+        shown = client.post(f"{TOKENS}add/", form).text
+        assert message in shown
+        assert 'name="days"' in shown
     assert tokens_of(admin).count() == 0
+
+
+def test_invalid_token_form_keeps_input(admin: User, client_for: ClientFor) -> None:
+    shown = client_for(admin).post(f"{TOKENS}add/", {"days": "7", "username": "x", "name": "nightly"}).text
+    assert 'value="nightly"' in shown
+    assert '<option value="7" selected>' in shown
 
 
 def test_tokens_need_permission(as_carol: Client) -> None:
     assert as_carol.get(TOKENS).status_code == 403
     assert as_carol.post(f"{TOKENS}add/", {"days": "7"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("page", "permission"),
+    [
+        ("knox/authtoken/", "knox.add_authtoken"),
+        ("knox/authtoken/add/", "knox.add_authtoken"),
+        ("knox/authtoken/x/delete/", "knox.delete_authtoken"),
+        ("auth/user/", "auth.view_user"),
+        ("auth/user/add/", "auth.add_user"),
+        ("auth/user/{}/change/", "auth.view_user"),
+        ("auth/user/{}/password/", "auth.change_user"),
+        ("auth/user/{}/delete/", "auth.delete_user"),
+        ("auth/group/", "auth.view_group"),
+    ],
+)
+def test_refusal_names_the_permission(page: str, permission: str, carol: User, as_carol: Client) -> None:
+    shown = as_carol.get(f"/admin/{page.format(carol.pk)}")
+    assert shown.status_code == 403
+    assert f"it lacks the permission {permission}." in shown.text
 
 
 def test_hold_setting_is_shown(settings: Settings, as_carol: Client) -> None:
