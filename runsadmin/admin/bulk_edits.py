@@ -110,6 +110,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             earlier=edits.previous, later=edits.next,
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
+            purged_before=bulk_edit.selected - sum(progress.statuses.values()) if bulk_edit.planned_at else 0,
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),
             **self._offered(request, bulk_edit, progress),
         )  # fmt: skip

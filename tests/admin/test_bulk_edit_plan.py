@@ -12,7 +12,7 @@ from django.utils import timezone
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
-from runsadmin.services import bulk_edits, edits
+from runsadmin.services import bulk_edits, edits, purging
 from runsadmin.services.permissions import Action
 from tests.admin.bulk_edit_pages import bulk_edit_url, make_plan, page_text, patch_form, shown_run_ids
 from tests.admin.conftest import ClientFor, MakeUser, run_action
@@ -54,6 +54,18 @@ def test_incomplete_plan_updates_without_reload(six_runs: list[Run], alice: User
     complete_plan(bulk_edit)
     assert 'hx-trigger="every' not in as_alice.get(bulk_edit_url(bulk_edit)).text
     assert "Change 5 runs" in page_text(as_alice, bulk_edit)
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 selected run was purged"), (6, "There are no runs in this plan.")])
+def test_purged_runs_are_counted(count: int, text: str, six_runs: list[Run], alice: User, as_alice: Client) -> None:
+    bulk_edit = bulk_edits.plan(
+        selection=bulk_edits.by_search("metadata.team:blue"), patch=BulkPatch({"team": "red"}), actor=alice,
+        source=Edit.Source.ADMIN, reason="moved",
+    )  # fmt: skip
+    assert "purged" not in page_text(as_alice, bulk_edit)
+    purging.purge([run.pk for run in six_runs[:count]])
+    complete_plan(bulk_edit)
+    assert text in page_text(as_alice, bulk_edit)
 
 
 def test_automatic_apply_is_announced(six_runs: list[Run], alice: User, as_alice: Client) -> None:
