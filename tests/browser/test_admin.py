@@ -69,6 +69,47 @@ def test_user_signs_in_and_edits_a_run(page: Page, sandbox: Sandbox, run: Run, a
     expect(page.get_by_text(Edit.objects.get().upstream_request_id)).to_be_visible()
 
 
+def _press_tab_until_focused(page: Page, target: Locator) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    pytest.fail(f"Tab does not reach {target}")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_user_signs_out_by_keyboard(width: int, page: Page, alice: User, sign_in: SignIn) -> None:
+    sign_in(alice)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto("/admin/")
+    if width == 390:
+        menu = page.get_by_role("button", name="Menu", exact=True)
+        _press_tab_until_focused(page, menu)
+        page.keyboard.press("Enter")
+        close = page.get_by_role("button", name="Close the menu")
+        expect(close).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(menu).to_be_focused()
+        expect(menu).to_have_attribute("aria-expanded", "false")
+        page.keyboard.press("Enter")
+        expect(close).to_be_focused()
+    account = page.get_by_role("button", name="Account")
+    _press_tab_until_focused(page, account)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Change password")).to_be_visible()
+    expect(account).to_have_attribute("aria-expanded", "true")
+    _press_tab_until_focused(page, page.get_by_role("button", name="Dark"))
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    page.keyboard.press("Escape")
+    expect(account).to_be_focused()
+    expect(account).to_have_attribute("aria-expanded", "false")
+    page.keyboard.press("Enter")
+    _press_tab_until_focused(page, page.get_by_role("button", name="Log out"))
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin/logout/")
+
+
 def test_pair_editor_works_by_keyboard(page: Page, sandbox: Sandbox, run: Run, alice: User, sign_in: SignIn) -> None:
     sign_in(alice)
     page.goto(run_url(run, "metadata"))
@@ -235,6 +276,8 @@ def test_hostile_metadata_is_harmless(
         assert response, url
         assert response.status == 200, url
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{url} is wider than the window"
+        if url.endswith(f"/user/{admin.pk}/change/"):
+            expect(page.get_by_role("link", name="Reset password")).to_be_in_viewport(ratio=1)
     assert alerts == []
 
 
