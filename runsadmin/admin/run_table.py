@@ -90,15 +90,9 @@ def _metadata(run: Run) -> SafeString:
 
 
 def _shower(column: Column, tz: dt.tzinfo) -> Callable[[Run], Any]:
-    """A function that shows a value and, on phones, where the table has no header, the label of its column."""
-
-    def show(run: Run) -> SafeString:
+    def show(run: Run) -> str:
         value = run_columns.value(column, run)
-        if value is None:
-            return display.EMPTY
-        return format_html(
-            '<span class="ra-phone-label">{}</span> {}', display.text(column.label), _cell(column, value, tz)
-        )
+        return display.EMPTY if value is None else _cell(column, value, tz)
 
     return show
 

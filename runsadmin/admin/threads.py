@@ -96,7 +96,7 @@ class ThreadAdmin(ReadOnlyAdmin):
 
     @admin.display(description="runs")
     def runs_(self, thread: Thread) -> SafeString:
-        return format_html('<a href="{}">Runs</a>', links.runs_of_thread(thread))
+        return format_html('<a href="{}">Show</a>', links.runs_of_thread(thread))
 
     # --- the page of one thread
 

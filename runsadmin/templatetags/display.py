@@ -6,13 +6,14 @@ Any value that an upstream sent can be shown: lone surrogates and U+0000 are wri
 import datetime as dt
 import json
 from collections.abc import Iterable
+from html import unescape
 from typing import Any
 from urllib.parse import urlencode
 
 from django import template
 from django.contrib import admin
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html, format_html_join, strip_tags
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
@@ -169,6 +170,22 @@ def duration(value: dt.timedelta | None) -> str | SafeString:
 def number(value: int | None) -> str | SafeString:
     """A number with separators: `12,345`."""
     return EMPTY if value is None else f"{value:,}"
+
+
+@register.filter
+def labels(headers: list[dict[str, Any]]) -> list[str]:
+    """The label of each column of a list, as an attribute of its cells. Empty for the column of checkboxes."""
+    texts = [
+        unescape(strip_tags(text)) if isinstance(text, SafeString) else capfirst(text)  # HTML, for a metadata key.
+        for text in (header["text"] for header in headers)
+    ]
+    return [format_html(' data-label="{}"', text) if text.strip() else "" for text in texts]
+
+
+@register.filter
+def labeled(cells: list[str], labels: list[str]) -> SafeString:
+    """The cells of a row, which begin with `<td` or `<th`, with their labels."""
+    return SafeString("".join(f"{cell[:3]}{label}{cell[3:]}" for cell, label in zip(cells, labels, strict=True)))
 
 
 @register.filter
