@@ -44,7 +44,7 @@ def query_of(view: SavedView) -> str:
         SEARCH_VAR: state.query, ORDER_VAR: "" if state.sort == Sort.NEWEST else state.sort, COLUMNS: state.columns,
     }  # fmt: skip
     given = {name: value for name, value in values.items() if value}
-    return urlencode({VIEW: view.slug} | given | {TZ: state.tz})
+    return urlencode(({VIEW: view.slug} if view.slug else {}) | given | {TZ: state.tz})
 
 
 def complete_query(request: HttpRequest) -> str | None:

@@ -61,6 +61,8 @@ class SavedViewForm(forms.ModelForm[SavedView]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.was_default = self.instance.pk is not None and views.default_of(self.actor) == self.instance
+        if not self.instance.pk:  # Until the theme shows the page, nothing can have the focus.
+            self.fields["name"].widget.attrs["x-init"] = "$nextTick(() => $el.focus())"
         if "is_default" not in self.fields:  # The user may not change the view.
             return
         self.fields["is_default"].initial = self.was_default
@@ -84,6 +86,7 @@ class SavedViewAdmin(ThemedAdmin):
 
     form = SavedViewForm
     change_list_template = "runsadmin/saved_views.html"
+    change_form_template = "runsadmin/saved_view.html"
     actions = None
     list_display = ("name_", "search", "order", "sharing")
     list_display_links = None
@@ -167,8 +170,12 @@ class SavedViewAdmin(ThemedAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        buttons = {"show_save_and_add_another": False, "show_save_and_continue": False}
-        response: HttpResponse = super().changeform_view(request, object_id, form_url, buttons | (extra_context or {}))
+        cancel_url = links.list_url(SavedView)
+        if object_id is None:  # The list that is being saved.
+            shown = {name: request.GET[name] for name in views.LIST_FIELDS if name in request.GET}
+            cancel_url = f"{links.list_url(Run)}?{list_state.query_of(SavedView(**shown))}"
+        own = {"show_save_and_add_another": False, "show_save_and_continue": False, "cancel_url": cancel_url}
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, own | (extra_context or {}))
         return response
 
     def save_model(self, request: HttpRequest, obj: SavedView, form: SavedViewForm, change: bool) -> None:

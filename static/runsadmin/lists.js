@@ -31,8 +31,9 @@ if (bar) {
     if (all()) all().checked = shown.length > 0 && shown.every((box) => box.checked);
     const elsewhere = ticked.size - shown.filter((box) => box.checked).length;
     const counted = ticked.size ? `${ticked.size.toLocaleString("en")} selected` : "Nothing selected";
-    find("ticked").textContent = elsewhere ? `${counted}, ${elsewhere.toLocaleString("en")} not on this page` : counted;
-    find("untick").hidden = !ticked.size;
+    const text = elsewhere ? `${counted}, ${elsewhere.toLocaleString("en")} not on this page` : counted;
+    find("ticked").textContent = across?.checked ? "All that match are selected" : text;
+    find("untick").hidden = !ticked.size || across?.checked;
     for (const button of bar.querySelectorAll("[name=action]")) {
       const forAll = "forAll" in button.dataset;
       const limit = +(forAll ? bar.dataset.maxTicked : bar.dataset.maxRows);

@@ -87,6 +87,11 @@ def test_ticks_survive_paging_and_name_runs_that_left(page: Page, listed: None) 
 def test_view_is_saved_changed_and_reset(page: Page, listed: None) -> None:
     page.goto(f"{LIST}?q=status:completed")
     page.get_by_role("link", name="Save as a view…").click()
+    expect(page.get_by_role("heading", name="Save as a view")).to_be_visible()
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.locator("[data-search] [name=q]")).to_have_value("status:completed")
+    page.get_by_role("link", name="Save as a view…").click()
+    expect(page.get_by_label("Name")).to_be_focused()
     page.get_by_label("Name").fill("Done")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".ra-list-tools")).to_contain_text("View: Done")
@@ -114,7 +119,7 @@ def test_columns_and_time_zone_need_no_script(
     page = context.new_page()
     page.goto(LIST)
     page.locator("summary", has_text="Columns").press("Enter")  # By keyboard.
-    page.get_by_role("button", name="Move Run to the right").press("Enter")
+    page.get_by_role("button", name="Move Run down").press("Enter")
     expect(page.locator("thead th").nth(1)).to_have_text(re.compile("Status"))
     page.locator("summary", has_text="Columns").press("Enter")
     page.get_by_label("As a list").fill("id,metadata.team")
@@ -126,6 +131,20 @@ def test_columns_and_time_zone_need_no_script(
     expect(page.locator("summary", has_text="Time zone")).to_have_text("Time zone: Asia/Tokyo")
     page.goto(LIST)
     expect(page.locator("summary", has_text="Time zone")).to_have_text("Time zone: Asia/Tokyo")
+
+
+def test_phone_labels_sorts_and_selects(page: Page, listed: None) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{LIST}?columns=id,tokens,metadata.team")
+    label = "td => getComputedStyle(td, '::before').content"
+    assert page.locator("td.field-tokens").first.evaluate(label) == '"Tokens "'
+    assert page.locator("td.field-value").first.evaluate(label) == '"team "'
+    page.locator("#action-toggle").check()
+    expect(page.locator("[data-ticked]")).to_have_text("50 selected")
+    page.locator("[data-across]").check()
+    expect(page.locator("[data-ticked]")).to_have_text("All that match are selected")
+    page.locator("thead").get_by_role("link", name="Tokens").click()
+    expect(page.locator(".ra-pages")).to_contain_text("tokens")
 
 
 @pytest.mark.parametrize("width", [390, 1110, 1440])
