@@ -47,6 +47,11 @@ def of(edit: Edit) -> list[Change]:
     ]
 
 
+def is_not_made(edit: Edit) -> bool:
+    """Whether the edit has ended without its changes."""
+    return edit.status in (EditStatus.SKIPPED, EditStatus.CANCELLED, EditStatus.REJECTED, EditStatus.FAILED)
+
+
 def of_planned(edit: Edit) -> list[Change]:
     """Like `of`, but empty for a run that the bulk edit skips."""
     return [] if edit.status == EditStatus.SKIPPED else of(edit)

@@ -40,7 +40,8 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         ]
     if may(request, Action.VIEW_SYNCS):
         context["recent_syncs"] = Sync.objects.select_related("thread").order_by("-pk")[:LATEST]
-        context["connections"] = states()
+        context["connections"] = shown = states()
+        context["names_connection"] = len(shown) > 1
     if may(request, Action.VIEW_TASKS):
         context["tasks"] = tasks.problems()
     return context

@@ -71,7 +71,10 @@ class EditAdmin(ReadOnlyAdmin):
 
     @admin.display(description="change")
     def change(self, edit: Edit) -> SafeString:
-        return PURGED if edit.is_purged else display.diff_chips(changes.of(edit))
+        if edit.is_purged:
+            return PURGED
+        chips = display.diff_chips(changes.of(edit))
+        return format_html('<div class="ra-not-made">{}</div>', chips) if changes.is_not_made(edit) else chips
 
     # --- the page of one edit
 
@@ -86,7 +89,7 @@ class EditAdmin(ReadOnlyAdmin):
         return self.render(
             request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
             outcome=outcome_text.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
-            changes=changes.of(edit),
+            changes=changes.of(edit), is_not_made=changes.is_not_made(edit),
             conflict_form=conflict_form if may_edit else None, resolved_by=resolved_by,
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=undoing,
             **self.page_actions(request, edit, permitted - {EditAction.UNDO}), **run_position.context(request),

@@ -282,6 +282,9 @@ def test_restored_edits_are_shown_and_released(
         shown = as_alice.get(url).text
         assert "was restored" in shown
         assert "Edits from a backup" not in shown
+    page = operator.get("/admin/runsadmin/connectionstate/").text
+    assert page.count('name="on" value="restored"') == 2  # In the banner and on the connection.
+    assert "Hold…" not in page
     listed = as_alice.get("/admin/runsadmin/edit/?restored=yes").text
     assert change_url(edit) in listed
     assert change_url(other) not in listed
@@ -302,6 +305,14 @@ def test_restored_edits_are_shown_and_released(
     run_action(as_alice, edit, "release")
     edit.refresh_from_db()
     assert (edit.status, edit.restored_from) == (EditStatus.APPLIED, None)
+
+
+def test_changes_not_made_are_not_green(mirror_run: MakeRun, alice: User, as_alice: Client) -> None:
+    edit = record(mirror_run(metadata={"team": "blue"}), alice, {"team": "blue"}, team="red")
+    for status in (EditStatus.CANCELLED, EditStatus.APPLIED):
+        Edit.objects.update(status=status, finished_at=timezone.now())
+        for url in ("/admin/runsadmin/edit/", change_url(edit)):
+            assert ("ra-not-made" in as_alice.get(url).text) == (status == EditStatus.CANCELLED)
 
 
 @pytest.mark.parametrize("status", [EditStatus.APPLIED, EditStatus.CONFLICT, EditStatus.FAILED])
