@@ -1,10 +1,12 @@
 """The page of a bulk edit while it is applied, paused, cancelled, retried and undone."""
 
+import datetime as dt
 import re
 import time
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 from pytest_django import Settings
 
@@ -50,6 +52,17 @@ def test_page_reports_done_only_at_the_end(sandbox: Sandbox, six_runs: list[Run]
     assert "applied " not in progress
     assert "All edits are done" not in progress
     assert 'hx-trigger="every 1s"' in as_alice.get(bulk_edit_url(bulk_edit)).text
+
+    since = timezone.now() - dt.timedelta(minutes=1)
+    BulkEdit.objects.update(status=BulkEditStatus.RUNNING, running_since=since)
+    edits.push(bulk_edit.edits.filter(status=EditStatus.PENDING)[0])
+    assert "per second" in page_text(as_alice, bulk_edit)
+    for edit in bulk_edit.edits.filter(status=EditStatus.PENDING):
+        edits.push(edit)
+    BulkEdit.objects.update(status=BulkEditStatus.RUNNING, finished_at=None, running_since=since)
+    shown = page_text(as_alice, bulk_edit)
+    assert "5 of 5 runs done" in shown
+    assert "per second" not in shown
 
     push_until_settled(bulk_edit)
     shown = page_text(as_alice, bulk_edit)

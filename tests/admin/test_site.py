@@ -12,10 +12,10 @@ from django.test import Client
 from pytest_django import Settings
 
 from runsadmin.metadata import MetadataPatch
-from runsadmin.models import Edit
-from runsadmin.services import edits, tokens
+from runsadmin.models import Edit, Sync
+from runsadmin.services import edits, syncs, tokens
 from tests.admin.conftest import ClientFor, MakeUser, run_url
-from tests.conftest import MakeRun
+from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox
 
 pytestmark = pytest.mark.django_db
@@ -45,6 +45,21 @@ def test_dashboard_shows_what_is_permitted(
     shown = client_for(make_user()).get("/admin/").text
     assert run.upstream_id not in shown
     assert "Recent edits" not in shown
+
+
+def test_title_of_a_list_is_its_name(admin: User, client_for: ClientFor) -> None:
+    client = client_for(admin)
+    for path, name in (("runsadmin/run", "Runs"), ("runsadmin/savedview", "Saved views"), ("auth/user", "Users")):
+        title = re.search("<title>(.*?)</title>", client.get(f"/admin/{path}/").text, re.DOTALL)
+        assert title
+        assert " ".join(title[1].split()) == f"{name} | runsadmin"
+
+
+def test_dashboard_names_one_of_several_connections(connect: Connect, alice: User, as_alice: Client) -> None:
+    syncs.start(connection="default", kind=Sync.Kind.FULL, actor=alice)
+    assert "<span>default</span>" not in as_alice.get("/admin/").text
+    connect("second")
+    assert "<span>default</span>" in as_alice.get("/admin/").text
 
 
 def test_sign_in_never_redirects_outside(make_user: MakeUser) -> None:

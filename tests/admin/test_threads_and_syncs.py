@@ -110,7 +110,10 @@ def test_sync_errors_are_shown(sandbox: Sandbox, mirror_run: MakeRun, as_alice: 
     assert sync.status == SyncStatus.COMPLETED_WITH_ERRORS
     assert "Completed with errors" in shown
     assert "thread_gone" in shown
-    assert "no longer has this thread" in shown
+    thread = as_alice.get(f"{THREADS}{run.thread_id}/change/").text
+    assert "No syncs of this thread alone." in thread
+    assert "Upstream has no thread with this id. It has been missing since" in thread
+    assert "Upstream has no thread with this id" in shown
 
 
 def test_sync_is_paused_resumed_and_cancelled(mirror_run: MakeRun, as_alice: Client, as_carol: Client) -> None:

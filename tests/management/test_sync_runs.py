@@ -41,7 +41,7 @@ def test_unreadable_thread_is_reported(three_threads: None, sandbox: Sandbox, ma
     sandbox.delete_thread("thread_b")
     output = manage("sync_runs")
     assert output.code == 1
-    assert output.err.startswith("thread_b: Upstream no longer has this thread")
+    assert output.err.startswith("thread_b: Upstream has no thread with this id")
     assert "completed with errors. 3 of 3 threads, 4 runs read" in output.err
     assert Run.objects.count() == 4
 

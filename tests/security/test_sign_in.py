@@ -120,11 +120,13 @@ def test_other_addresses_are_not_locked_out(alice: User) -> None:
     assert is_signed_in(sign_in("alice", "alice", address="192.0.2.1"))
 
 
-def test_operator_ends_the_lockout(alice: User) -> None:
+@pytest.mark.parametrize("command", ["axes_reset_ip ADDRESS", "axes_reset_username NAME"])
+def test_operator_ends_the_lockout(command: str, alice: User) -> None:
     for _ in range(5):
         refused = sign_in("alice", "wrong")
     assert refused.status_code == 429
-    call_command("axes_reset_ip", "192.0.2.1")
+    assert f"manage.py {command}" in refused.content.decode()
+    call_command(*command.replace("ADDRESS", "192.0.2.1").replace("NAME", "alice").split())
     assert is_signed_in(sign_in("alice", "alice"))
 
 

@@ -29,7 +29,7 @@ class SyncErrorSerializer(DocumentedModelSerializer[SyncError]):
     docs = {
         "thread_id": ("The thread, or null.", "thread_abc123"),
         "run_id": ("The run, or empty.", ""),
-        "message": ("What could not be read, and why.", "Upstream no longer has this thread."),
+        "message": ("What could not be read, and why.", "Upstream has no thread with this id."),
         "created_at": ("When the error occurred.", "2026-01-31T09:00:05Z"),
     }
 

@@ -66,7 +66,7 @@ def _handle_error(claimed: ClaimedSync, error: UpstreamError | InvalidId) -> Non
             raise ConnectionHeld(conclusion.effect.detail) from error
         if conclusion.run_is_missing:
             runs.mark_missing(threads=[thread.pk])
-            message = "Upstream no longer has this thread"
+            message = "Upstream has no thread with this id"
         elif isinstance(error, NotFound):
             message = "The server returned 404 for an unknown reason"
     claimed.record_error(f"{message}: {error}")
