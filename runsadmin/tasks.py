@@ -10,7 +10,7 @@ from datetime import timedelta
 from django.tasks import task
 
 from runsadmin.engine import stopping
-from runsadmin.engine.recurring import Entry, enqueue_each, enqueue_unless_waiting
+from runsadmin.engine.recurring import Entry, enqueue_each, enqueue_unless_waiting, failed_last
 from runsadmin.models import BulkEdit, Export, Sync
 from runsadmin.services import bulk_edits, compression, edits, exports, idempotency, marked_runs, probes, syncs, tokens
 
@@ -25,7 +25,7 @@ REFRESHING_SECONDS = 10.0
 def push_edits() -> int:
     """Pushes edits for about half a minute. If there is too much work for one worker, enqueues another task first."""
     has_backlog = edits.has_backlog()
-    if has_backlog:
+    if has_backlog and not failed_last(push_edits):
         enqueue_unless_waiting(push_edits)
     count = edits.process_due(until=time.monotonic() + MAX_SECONDS, stopping=stopping)
     if has_backlog and not count:

@@ -10,6 +10,9 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 
+from runsadmin import tasks
+from runsadmin.engine import stopping
+from runsadmin.engine.worker import Lane
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Export, ExportFormat, Run, Sync, Thread
 from runsadmin.services import edits, exports, syncs
@@ -91,3 +94,30 @@ def test_worker_stops_within_seconds(worker: subprocess.Popen[bytes], sandbox: S
     stopped = Sync.objects.get(pk=sync.pk)
     assert (stopped.status, stopped.claim_token) == (Sync.Status.RUNNING, None)
     assert stopped.threads_done < 100
+
+
+def test_failing_push_enqueues_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> int:
+        raise RuntimeError("a column was renamed")
+
+    def run_all() -> int:
+        """Runs at most ten waiting tasks, and returns how many there were."""
+        count = 0
+        while count < 10 and (task := lane.claim()):
+            lane.run_task(task)
+            count += 1
+        return count
+
+    lane = Lane(worker_id="worker/0", queue_names=["push"])
+    monkeypatch.setattr(edits, "has_backlog", lambda: True)
+    monkeypatch.setattr(stopping, "wait", lambda _: False)
+    with monkeypatch.context() as patched:
+        patched.setattr(edits, "process_due", fail)
+        tasks.push_edits.enqueue()
+        assert run_all() == 2  # The first one could not know that it would fail.
+        tasks.push_edits.enqueue()
+        assert run_all() == 1
+    tasks.push_edits.enqueue()
+    assert run_all() == 1
+    tasks.push_edits.enqueue()
+    assert run_all() == 10  # It works again, and the backlog is still there.

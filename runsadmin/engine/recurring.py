@@ -90,6 +90,13 @@ def enqueue_unless_waiting(wanted: "Task[[], Any]") -> None:
         wanted.enqueue()
 
 
+def failed_last(wanted: "Task[[], Any]") -> bool:
+    """Whether the newest ended task failed. While a task keeps failing, only the schedule should start it again."""
+    # A time in the future was stored before the clock was set back.
+    ended = DBTaskResult.objects.finished().filter(task_path=wanted.module_path, finished_at__lte=timezone.now())
+    return ended.order_by("-finished_at").values_list("status", flat=True).first() == TaskResultStatus.FAILED
+
+
 def enqueue_each(wanted: "Task[[int], Any]", keys: Iterable[int]) -> int:
     """Enqueues a task for each of these rows, unless one is already waiting for it. Returns how many were enqueued."""
     waiting = DBTaskResult.objects.filter(task_path=wanted.module_path, status=TaskResultStatus.READY)
