@@ -4,6 +4,7 @@ Nobody can gain permissions by changing an account or a group. Only superusers c
 grant only permissions that they have, and can change only accounts and groups that have no others.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -11,12 +12,12 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
-from django.db.models import ManyToManyField
+from django.db.models import ManyToManyField, QuerySet
 from django.http import HttpRequest
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from runsadmin.admin.base import ThemedAdmin, actor
-from runsadmin.services import permissions
+from runsadmin.services import accounts, permissions
 
 
 class PermissionHolderAdmin(ThemedAdmin):
@@ -53,6 +54,17 @@ class UserAdmin(DjangoUserAdmin, PermissionHolderAdmin):  # type: ignore[type-ar
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
+
+    def get_deleted_objects(
+        self, objs: Sequence[User] | QuerySet[User], request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """Refuses accounts that rows refer to, without collecting these rows, of which there may be very many."""
+        if in_use := [user for user in objs if accounts.has_history(user)]:
+            return [], {}, set(), [
+                f"The account {user.get_username()} has made edits, bulk edits, syncs or exports, which keep its name."
+                " Deactivate it instead." for user in in_use
+            ]  # fmt: skip
+        return super().get_deleted_objects(objs, request)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))

@@ -2,10 +2,16 @@
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
+from runsadmin.metadata import MetadataPatch
+from runsadmin.models import BulkEdit, Edit, SavedView, Sync
+from runsadmin.services import accounts, edits, tokens, views
 from runsadmin.services.permissions import Action
 from tests.admin.conftest import MakeUser
+from tests.conftest import MakeRun
 
 pytestmark = pytest.mark.django_db
 
@@ -117,3 +123,34 @@ def test_superuser_grants_everything(make_user: MakeUser) -> None:
     account.refresh_from_db()
     assert account.is_superuser
     assert list(account.user_permissions.all()) == [permission("change_run")]
+
+
+@pytest.mark.parametrize("confirmed", [{}, {"post": "yes"}])
+def test_account_with_edits_is_not_deleted(
+    confirmed: dict[str, str], mirror_run: MakeRun, alice: User, bob: User
+) -> None:
+    edits.record(run=mirror_run(), patch=MetadataPatch({"team": "red"}), actor=alice, source=Edit.Source.API)
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    selected = {"action": "delete_selected", "_selected_action": [alice.pk, bob.pk]}
+    with CaptureQueriesContext(connection) as queries:
+        pages = [
+            client.post(f"/admin/auth/user/{alice.pk}/delete/", confirmed).text,
+            client.post("/admin/auth/user/", selected | confirmed).text,
+        ]
+    for page in pages:
+        assert "The account alice has made edits, bulk edits, syncs or exports, which keep its name." in page
+        assert "have permission to delete" not in page
+    assert not any('"runsadmin_edit"."patch"' in query["sql"] for query in queries)  # The edits are not read.
+    assert User.objects.filter(pk__in=[alice.pk, bob.pk]).count() == 2
+
+
+def test_rows_with_its_name_keep_an_account(alice: User, bob: User) -> None:
+    tokens.create(user=alice, expires_in=None)
+    views.save(view=SavedView(name="Mine"), actor=alice)
+    assert not accounts.has_history(alice)
+    BulkEdit.objects.create(connection="default", actor=bob, applied_by=alice, source=Edit.Source.API, reason="r")
+    assert accounts.has_history(alice)
+    BulkEdit.objects.all().delete()
+    Sync.objects.create(connection="default", kind=Sync.Kind.FULL, actor=alice)
+    assert (accounts.has_history(alice), accounts.has_history(bob)) == (True, False)
