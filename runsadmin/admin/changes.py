@@ -68,6 +68,10 @@ class KeyUndo:
 
 
 def undoing(edit: Edit) -> list[KeyUndo]:
-    """What an undo would do, as far as the mirror knows. The service decides again when the undo is recorded."""
+    """What an undo would do, as far as the mirror knows. The service decides again when the undo is recorded.
+
+    Keys that already have their old value are left out.
+    """
     undo, before, now = edits.undo_patch(edit), edit.before or {}, edit.run.metadata
-    return [KeyUndo(key, now.get(key), before.get(key), key in undo.skipped) for key in sorted(undo.whole.keys)]
+    keys = sorted(undo.whole.keys - undo.reverted)
+    return [KeyUndo(key, now.get(key), before.get(key), key in undo.skipped) for key in keys]

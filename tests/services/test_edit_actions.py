@@ -51,6 +51,18 @@ def test_undo_without_changes_is_skipped(sandbox: Sandbox, mirror_run: MakeRun, 
     assert edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN).status == Edit.Status.SKIPPED
 
 
+def test_second_undo_has_nothing_to_undo(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    run = mirror_run(metadata={"team": "blue", "env": "dev"})
+    edit = edits.push(record(run, alice, MetadataPatch({"team": "red", "env": "prod"})))
+    edits.push(edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN))
+    second = edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
+    assert (second.status, second.detail) == (Edit.Status.SKIPPED, "There is nothing to undo.")
+    sandbox.set_metadata(run.upstream_id, {"team": "blue", "env": "test"})
+    runs.refresh(run=run, actor=alice)
+    third = edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
+    assert third.detail == "Left as they are, since they were changed after the edit: env."
+
+
 def test_only_applied_edits_are_undone(mirror_run: MakeRun, alice: User) -> None:
     edit = record(mirror_run(), alice)
     with pytest.raises(InvalidTransition, match="pending"):

@@ -9,14 +9,18 @@ from runsadmin.models import Edit
 
 @dataclass(frozen=True)
 class UndoPatch:
-    """`whole` reverts the edit. `patch` leaves out the `skipped` keys, which have been changed since the edit."""
+    """`whole` reverts the edit. `patch` leaves out the keys that already have their old value, and the `skipped` ones.
+
+    The skipped keys have been changed since the edit.
+    """
 
     whole: MetadataPatch
-    skipped: frozenset[str]
+    skipped: frozenset[str] = frozenset()
+    reverted: frozenset[str] = frozenset()
 
     @property
     def patch(self) -> MetadataPatch:
-        return self.whole.without(self.skipped)
+        return self.whole.without(self.skipped | self.reverted)
 
     @property
     def detail(self) -> str:
@@ -26,10 +30,12 @@ class UndoPatch:
 def undo_patch(edit: Edit) -> UndoPatch:
     """What an undo would change, as far as the mirror knows. The edit's status must be applied or differs."""
     if edit.after is None or edit.before is None:  # They were purged.
-        return UndoPatch(MetadataPatch(), frozenset())
+        return UndoPatch(MetadataPatch())
     whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
-    now, after = edit.run.metadata, edit.after
-    return UndoPatch(whole, frozenset(key for key in whole.keys if now.get(key) != after.get(key)))
+    now, before, after = edit.run.metadata, edit.before, edit.after
+    reverted = frozenset(key for key in whole.keys if now.get(key) == before.get(key))
+    changed = frozenset(key for key in whole.keys if now.get(key) != after.get(key))
+    return UndoPatch(whole, changed - reverted, reverted)
 
 
 def skipped_keys_message(edit: Edit | None, result: Metadata) -> str:
