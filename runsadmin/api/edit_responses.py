@@ -23,5 +23,7 @@ def raise_for_status(edit: Edit, request: Request) -> None:
     """Raises ProblemError if the edit ended without its change."""
     if (problem := _PROBLEMS.get(EditStatus(edit.status))) is not None:
         problem_type, advice = problem
+        if edit.status == EditStatus.REJECTED and edit.run.missing_since:
+            advice = "Nothing was changed. The mirror keeps its copy of this run."
         shown: dict[str, Any] = dict(EditSerializer(edit, context={"request": request}).data)
         raise ProblemError(problem_type, f"{edit.detail} {advice}", edit=shown, conflicts=shown["conflicts"])

@@ -42,7 +42,7 @@ def span(text: str, tz: dt.tzinfo, now: dt.datetime) -> Span:
         return Span(now, now)
     if relative := _RELATIVE.fullmatch(text):
         sign, count, unit = relative.groups()
-        distance = _length(float(count), unit)
+        distance = _length(text, float(count), unit)
         moment = now + distance if sign == "+" else now - distance
         return Span(moment, moment)
     if (found := _TIME.fullmatch(text)) is None:
@@ -74,7 +74,7 @@ def duration(text: str) -> dt.timedelta:
     if (found := _DURATION.fullmatch(text)) is None:
         raise ValueError(f"{text!r} is not a duration; expected a number with a unit: 250ms, 60s, 1.5m, 2h or 1d.")
     count, unit = found.groups()
-    return _length(float(count), unit)
+    return _length(text, float(count), unit)
 
 
 def number(text: str) -> int:
@@ -99,9 +99,9 @@ def _time_zones() -> set[str]:
     return zoneinfo.available_timezones()
 
 
-def _length(count: float, unit: str) -> dt.timedelta:
+def _length(text: str, count: float, unit: str) -> dt.timedelta:
     if count * _UNITS[unit].total_seconds() > LONGEST.total_seconds():
-        raise ValueError(f"{count:g}{unit} is too long: at most {LONGEST.days:,} days are possible.")
+        raise ValueError(f"{text} is too long: at most {LONGEST.days:,} days are possible.")
     return count * _UNITS[unit]
 
 

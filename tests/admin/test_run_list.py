@@ -154,6 +154,15 @@ def test_invalid_query_is_not_an_error(mirror_run: MakeRun, as_carol: Client, qu
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("query", ["?status=nope", "?connection=removed"])
+def test_invalid_filter_is_left_out_with_a_reason(mirror_run: MakeRun, as_carol: Client, query: str) -> None:
+    mirror_run()
+    response = as_carol.get(LIST + query)
+    assert response["Location"].startswith(LIST)
+    assert query.rpartition("=")[2] in as_carol.get(response["Location"]).text
+
+
+@pytest.mark.django_db
 def test_filters_narrow_the_list(make_runs: MakeRun, as_carol: Client) -> None:
     make_runs(200)
     Run.objects.filter(upstream_id="run_003").update(status="failed")

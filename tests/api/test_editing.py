@@ -167,7 +167,8 @@ def test_missing_run_is_a_410(sandbox: Sandbox, mirror_run: MakeRun, api: ApiOf,
     data = problem(api(alice).post("runs/run_a/refresh/"), 410, "run-gone")
     assert "No run found" in data["detail"]
     assert api(alice).get("runs/run_a/").json()["mirror"]["missing_since"]
-    problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
+    data = problem(api(alice).patch("runs/run_a/", {"metadata": {"team": "red"}}), 422, "edit-rejected")
+    assert data["detail"].endswith("Nothing was changed. The mirror keeps its copy of this run.")
 
 
 # --- Refreshing
