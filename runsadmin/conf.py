@@ -72,11 +72,24 @@ def upstream(alias: str) -> Connection:
     """A connection that has an upstream. Raises UnknownConnection, or ReadOnlyConnection if it is an archive."""
     found = connection(alias)
     if found.is_archive:
-        raise ReadOnlyConnection(
+        raise ReadOnlyConnection(why_read_only(alias))
+    return found
+
+
+def why_read_only(alias: str) -> str:
+    """Why nothing can be sent on this connection, as a sentence. Empty if it has an upstream."""
+    found = connections().get(alias)
+    if found is None:
+        return (
+            f"The connection {alias!r} is not configured: its runs can be read and exported, but not edited, refreshed,"
+            " synced or tracked until it is configured with an upstream again."
+        )
+    if found.is_archive:
+        return (
             f"The connection {alias!r} is an archive: its runs can be read, but not edited, refreshed, synced or"
             " tracked. Only import_runs adds runs to it."
         )
-    return found
+    return ""
 
 
 def archives() -> list[str]:

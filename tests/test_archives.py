@@ -132,10 +132,10 @@ def test_commands_refuse_archives(
 def test_pages_say_that_it_is_an_archive(run: Run, client: Client, make_user: Callable[..., User]) -> None:
     client.force_login(make_user(*Action))
     page, thread_page = client.get(change_url(run)).text, client.get(change_url(run.thread)).text
-    assert "This run is in an archive" in page
+    assert "is an archive: its runs can be read" in page
     assert "Edit metadata" not in page
     assert "Refresh" not in page
-    assert "This thread is in an archive" in thread_page
+    assert "is an archive: its runs can be read" in thread_page
     assert "Full sync" not in thread_page
     assert client.get(change_url(run, "metadata")).headers["Location"] == change_url(run)
     held = client.get(list_url(ConnectionState)).text

@@ -11,11 +11,11 @@ from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils.safestring import SafeString
 
-from runsadmin import tasks
+from runsadmin import conf, tasks
 from runsadmin.admin import change_list, changes, csv_export, filters, id_search, outcome_text
 from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, origin, reporting_errors, require
 from runsadmin.admin.bulk_patch_form import BulkPatchForm
-from runsadmin.errors import InvalidSelection
+from runsadmin.errors import InvalidSelection, ReadOnlyConnection, UnknownConnection
 from runsadmin.models import BulkEdit, BulkEditStatus, Edit, EditStatus, Run
 from runsadmin.models.edit import IN_FLIGHT, EditQuerySet
 from runsadmin.services import bulk_edits, connections
@@ -67,7 +67,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
         draft = request.GET.get("selection", "")
         try:
             selection = bulk_edits.read_draft(pk=draft, actor=actor(request))
-        except InvalidSelection as error:
+        except (InvalidSelection, UnknownConnection, ReadOnlyConnection) as error:
             messages.error(request, str(error) if draft else "Select runs first, or choose “All that match”.")
             return redirect(links.list_url(Run))
         form = BulkPatchForm(request.POST if request.method == "POST" else None)
@@ -109,6 +109,7 @@ class BulkEditAdmin(ReadOnlyAdmin):
             wait_reason=bulk_edits.waiting_in_words(bulk_edit) if bulk_edit.is_in_progress else "",
             earlier=edits.previous, later=edits.next,
             not_selected=bulk_edit.not_selected[:NOT_SELECTED_SHOWN],
+            read_only=conf.why_read_only(bulk_edit.connection),
             waits_for_connection=bulk_edit.is_in_progress and connections.is_held(bulk_edit.connection),
             purged_before=bulk_edit.selected - sum(progress.statuses.values()) if bulk_edit.planned_at else 0,
             undone_by=bulk_edit.undone_by.select_related("actor").order_by("pk"),

@@ -10,9 +10,9 @@ from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runsadmin import tasks
+from runsadmin import conf, tasks
 from runsadmin.admin import changes, filters, outcome_text, run_position
-from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, may, origin, reporting_errors, single
+from runsadmin.admin.base import EVERYWHERE, ReadOnlyAdmin, actor, origin, reporting_errors, single
 from runsadmin.admin.conflict_form import ConflictForm
 from runsadmin.admin.id_search import find_by_prefix
 from runsadmin.engine.recurring import enqueue_unless_waiting
@@ -79,18 +79,17 @@ class EditAdmin(ReadOnlyAdmin):
     # --- the page of one edit
 
     def page(self, request: HttpRequest, edit: Edit, conflict_form: ConflictForm | None = None) -> HttpResponse:
-        may_edit = may(request, Action.EDIT_METADATA)
         followers = Edit.objects.select_related("actor")
         resolved_by = followers.filter(resolves=edit).order_by("pk")
-        if edit.status == EditStatus.CONFLICT and edit.patch and conflict_form is None and not resolved_by:
-            conflict_form = ConflictForm(edit)
         permitted = edits.permitted_actions(edit, actor(request))
+        if EditAction.RESOLVE in permitted and conflict_form is None and not resolved_by:
+            conflict_form = ConflictForm(edit)
         undoing = changes.undoing(edit) if EditAction.UNDO in permitted else None
         return self.render(
             request, "runsadmin/edit.html", f"Edit {edit.pk}", edit=edit, original=edit,
             outcome=outcome_text.of(edit), wait=edits.waits_of([edit]).get(edit.pk), is_live=edit.status in UNSETTLED,
             changes=changes.of(edit), is_not_made=changes.is_not_made(edit),
-            conflict_form=conflict_form if may_edit else None, resolved_by=resolved_by,
+            conflict_form=conflict_form, resolved_by=resolved_by, read_only=conf.why_read_only(edit.run.connection),
             undone_by=followers.filter(undoes=edit).order_by("pk"), undoing=undoing,
             **self.page_actions(request, edit, permitted - {EditAction.UNDO}), **run_position.context(request),
         )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 
@@ -81,7 +81,7 @@ class RunAdmin(RunListParts):
                 messages.error(request, str(error))
                 written = search_shortcuts.without_shortcuts(request.GET)
             if written is not None:
-                return HttpResponseRedirect(f"?{written.urlencode()}")
+                return redirect(f"{links.list_url(Run)}?{written.urlencode()}")
         return super().changelist_view(request, {"search_examples": EXAMPLES, **(extra_context or {})})
 
     def get_search_results(
@@ -151,15 +151,15 @@ class RunAdmin(RunListParts):
         its_edits = run.edits.select_related("actor", "bulk_edit").order_by("-id")
         latest = list(its_edits[: EDITS_SHOWN + 1])
         waits = edits.waits_of(latest)
-        is_archived = run.connection in conf.archives()
-        can_edit = may(request, Action.EDIT_METADATA) and not (is_archived or run.is_purged)
+        read_only = conf.why_read_only(run.connection)
+        can_edit = may(request, Action.EDIT_METADATA) and not (read_only or run.is_purged)
         return self.render(
             request, "runsadmin/run.html", str(run), run=run, original=run,
             shown=layout.RunLayout(run),
             edits=[(edit, changes.of(edit), waits.get(edit.pk)) for edit in latest[:EDITS_SHOWN]],
             more_edits=len(latest) > EDITS_SHOWN,
             max_pairs=MAX_PAIRS,
-            is_archived=is_archived, place=run_position.place_of(request, run),
+            read_only=read_only, place=run_position.place_of(request, run),
             **self.page_actions(request, run, None if can_edit else ("export",)),
             **run_position.context(request),
         )  # fmt: skip
@@ -187,7 +187,7 @@ class RunAdmin(RunListParts):
     def _metadata_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self.row(request, object_id)
         require(request, Action.EDIT_METADATA)
-        if run.connection in conf.archives():  # There is nothing to enter: the page of the run says so.
+        if conf.why_read_only(run.connection):  # There is nothing to enter: the page of the run says so.
             return redirect(links.change_url(run))
         form = MetadataForm(run, request.POST if request.method == "POST" else None)
         if form.is_bound and not form.has_errors:

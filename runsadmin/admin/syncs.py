@@ -72,7 +72,8 @@ class SyncAdmin(ReadOnlyAdmin):
         errors = sync.errors.select_related("thread").order_by("-pk")[:ERRORS_SHOWN]
         return self.render(
             request, "runsadmin/sync.html", str(sync), sync=sync, original=sync,
-            is_live=self.is_live(sync), errors=errors, **self.page_actions(request, sync, syncs.possible_actions(sync)),
+            is_live=self.is_live(sync), wait=syncs.wait_of(sync), errors=errors,
+            **self.page_actions(request, sync, syncs.possible_actions(sync)),
         )  # fmt: skip
 
     @admin.action(description="Pause", permissions=["sync"], location=EVERYWHERE)

@@ -101,14 +101,14 @@ class ThreadAdmin(ReadOnlyAdmin):
     # --- the page of one thread
 
     def page(self, request: HttpRequest, thread: Thread) -> HttpResponse:
-        is_archived = thread.connection in conf.archives()
+        read_only = conf.why_read_only(thread.connection)
         tracking = "stop_tracking" if thread.tracked else "track_again"
         return self.render(
             request, "runsadmin/thread.html", str(thread), thread=thread, original=thread,
             runs=Run.objects.defer("raw").filter(thread=thread).order_by("-created_at", "-pk")[:10],
             syncs=thread.syncs.order_by("-pk")[:5],
-            is_archived=is_archived,
-            **self.page_actions(request, thread, () if is_archived else ("sync_new_runs", "full_sync", tracking)),
+            read_only=read_only,
+            **self.page_actions(request, thread, () if read_only else ("sync_new_runs", "full_sync", tracking)),
         )  # fmt: skip
 
     @admin.action(description="Sync new runs", permissions=["sync"], location=EVERYWHERE)

@@ -54,6 +54,11 @@ def available_aliases() -> list[str]:
     return [alias for alias in conf.upstreams() if alias not in held_aliases]
 
 
+def missing_upstream(alias: str) -> str:
+    """What everything on this connection waits for if it has no upstream, after "Waits for". Otherwise empty."""
+    return "" if alias in conf.upstreams() else f"the connection {alias} to be configured with an upstream again"
+
+
 def hold_reason(alias: str, *, is_write: bool = True, row: ConnectionState | None = None) -> str:
     """Why no request may be sent now, as a sentence; otherwise empty. If only writing is held, reads may be sent."""
     if conf.hold():

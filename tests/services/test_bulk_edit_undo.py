@@ -41,7 +41,7 @@ def test_only_failed_edits_are_retried(
         {EditStatus.APPLIED: 11, EditStatus.CONFLICT: 1},
     )
     assert len(sandbox.posts()) == len(sandbox.posts(twelve_runs[0].upstream_id)) == 1
-    with pytest.raises(InvalidTransition, match="completed"):
+    with pytest.raises(InvalidTransition, match="can be retried; none of its edits has failed"):
         bulk_edits.retry(bulk_edit=bulk_edit, actor=alice)
 
 
@@ -104,6 +104,7 @@ def test_undo_restores_all_metadata(sandbox: Sandbox, twelve_runs: list[Run], al
     undoing = apply(undoing, alice)
     assert (undoing.status, statuses(undoing)) == (BulkEditStatus.COMPLETED, {EditStatus.APPLIED: 12})
     assert metadata(sandbox, twelve_runs) == [{"team": "blue", "n": str(n)} for n in range(12)]
+    assert bulk_edits.progress(plan_undo(done, alice)).plan_results == {Edit.PlanResult.NOTHING: 12}
 
 
 def test_undo_of_the_undo_is_a_redo(sandbox: Sandbox, twelve_runs: list[Run], alice: User) -> None:

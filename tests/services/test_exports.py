@@ -179,7 +179,7 @@ def test_manifest_says_what_may_be_missing(connect: Connect, alice: User) -> Non
     Thread.objects.update(fully_checked_at=now)
     Thread.objects.create(connection="default", upstream_id="new")
     Thread.objects.create(connection="default", upstream_id="untracked", tracked=False)
-    Thread.objects.create(connection=ALIAS, upstream_id="archived")
+    Thread.objects.create(connection=ALIAS, upstream_id="archived", tracked=False)
     for kind, errors in (("full", ["thread_a", "new"]), ("incremental", ["thread_a"])):
         sync = Sync.objects.create(connection="default", kind=kind, status=Sync.Status.COMPLETED)
         for name in errors:

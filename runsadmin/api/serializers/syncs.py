@@ -7,6 +7,7 @@ from runsadmin.api.fields import ChoiceField, ConnectionField, StringField, the_
 from runsadmin.api.serializers.documented import DocumentedModelSerializer
 from runsadmin.api.serializers.strict import StrictSerializer
 from runsadmin.models import Sync, SyncError
+from runsadmin.services import syncs
 
 MAX_ERRORS_SHOWN = 100
 
@@ -48,7 +49,7 @@ class SyncSerializer(DocumentedModelSerializer[Sync]):
         "thread_id": ("The only thread that it reads. Null: all tracked threads of the connection.", None),
         "actor": ("Who started it. Null: the schedule.", "alice"),
         "status": ("The status of the sync.", "completed_with_errors"),
-        "detail": ("What happened last.", ""),
+        "detail": ("What happened last, or what the sync waits for.", "", SerializerMethodField()),
         "threads_total": ("How many threads it reads.", 40),
         "threads_done": ("How many threads it has finished.", 40),
         "pages": ("How many pages it has read.", 52),
@@ -67,6 +68,9 @@ class SyncSerializer(DocumentedModelSerializer[Sync]):
 
     class Meta:
         model = Sync
+
+    def get_detail(self, sync: Sync) -> str:
+        return syncs.wait_of(sync) or sync.detail
 
 
 class SyncDetailSerializer(SyncSerializer):

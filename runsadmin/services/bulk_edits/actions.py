@@ -64,7 +64,7 @@ def possible_actions(bulk_edit: BulkEdit, *, counts: Progress | None = None) -> 
                 possible.add(BulkEditAction.RETRY)
             if counts.count(EditStatus.APPLIED, EditStatus.DIFFERS) and not counts.count(*IN_FLIGHT):
                 possible.add(BulkEditAction.UNDO)
-    if bulk_edit.connection in conf.archives():
+    if bulk_edit.connection not in conf.upstreams():
         possible &= {BulkEditAction.CANCEL}
     return frozenset(possible)
 
@@ -185,7 +185,8 @@ def retry(*, bulk_edit: BulkEdit, actor: User) -> BulkEdit:
     bulk_edit.refresh_from_db()
     if not moved:
         state = bulk_edit.get_status_display().lower()
-        raise InvalidTransition(f"Only a completed bulk edit with failed edits can be retried; this one is {state}.")
+        why = "none of its edits has failed" if bulk_edit.status == S.COMPLETED else f"this one is {state}"
+        raise InvalidTransition(f"Only a completed bulk edit with failed edits can be retried; {why}.")
     return bulk_edit
 
 

@@ -125,11 +125,14 @@ def save_draft(*, selection: Selection, actor: User) -> DraftSelection:
 
 
 def read_draft(*, pk: str, actor: User) -> Selection:
-    """Raises InvalidSelection for a draft that no longer exists or belongs to someone else."""
+    """Raises InvalidSelection for a draft that no longer exists or belongs to someone else.
+
+    Raises UnknownConnection or ReadOnlyConnection if its runs can no longer be edited.
+    """
     draft = DraftSelection.objects.filter(pk=pk, actor=actor).first() if pk.isdecimal() and len(pk) < 19 else None
     if draft is None:
         raise InvalidSelection("This selection is no longer available. Select the runs again.")
     return Selection(
-        draft.connection, unpack_keys(draft.packed), draft.query, [(id, why) for id, why in draft.not_selected],
-        tz=search.time_zone(draft.tz),
+        conf.upstream(draft.connection).alias, unpack_keys(draft.packed), draft.query,
+        [(id, why) for id, why in draft.not_selected], tz=search.time_zone(draft.tz),
     )  # fmt: skip

@@ -30,7 +30,7 @@ def permitted_actions(edit: Edit, actor: User) -> frozenset[EditAction]:
     """What this actor may do with the edit in its current state."""
     if not permissions.may(actor, permissions.Action.EDIT_METADATA):
         return frozenset()
-    if edit.run.connection in conf.archives():
+    if edit.run.connection not in conf.upstreams():
         return frozenset({EditAction.CANCEL} if edit.status in (EditStatus.PLANNED, EditStatus.PENDING) else ())
     match edit.status:
         case EditStatus.PENDING if edit.awaits_release:

@@ -93,9 +93,8 @@ def _stopped(edit: Edit, held: dict[str, str]) -> Wait | None:
     if (why := held.get(edit.run.connection)) is not None:
         reason = f" (it is held: {why.rstrip(' .:')})" if why else ""
         return Wait(f"the connection {edit.run.connection} to be released{reason}")
-    if edit.run.connection not in conf.upstreams():
-        return Wait(f"the connection {edit.run.connection} to be configured with an upstream again")
-    return None
+    what = connections.missing_upstream(edit.run.connection)
+    return Wait(what) if what else None
 
 
 def _known_by(edit: Edit) -> dt.datetime | None:

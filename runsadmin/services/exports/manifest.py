@@ -5,7 +5,6 @@ from typing import Any
 
 from django.db.models import OuterRef, QuerySet, Subquery
 
-from runsadmin import conf
 from runsadmin.metadata import MetadataState
 from runsadmin.models import Export, Sync, SyncError, Thread
 from runsadmin.models.sync import UNFINISHED
@@ -31,7 +30,8 @@ class Tally:
 def manifest_of(export: Export, tally: Tally) -> dict[str, Any]:
     """The manifest of an export that ends now.
 
-    It lists threads of all connections, since nobody knows whether their missing runs would match the search.
+    It lists threads of all connections, even of those that are no longer configured, since nobody knows whether their
+    missing runs would match the search.
     """
     return {
         "search": None if export.selected else export.query,
@@ -58,7 +58,7 @@ def _listed(threads: QuerySet[Thread]) -> dict[str, Any]:
 
 
 def _never_read_fully() -> QuerySet[Thread]:
-    return Thread.objects.filter(tracked=True, fully_checked_at=None, connection__in=conf.upstreams())
+    return Thread.objects.filter(tracked=True, fully_checked_at=None)
 
 
 def _with_sync_errors() -> QuerySet[Thread]:
@@ -66,4 +66,4 @@ def _with_sync_errors() -> QuerySet[Thread]:
     passes = Sync.objects.filter(connection=OuterRef("sync__connection"), thread=None).exclude(status__in=UNFINISHED)
     latest = Subquery(passes.order_by("-pk").values("pk")[:1])
     errors = SyncError.objects.exclude(thread=None).filter(sync__gte=latest)
-    return Thread.objects.filter(pk__in=errors.values("thread"), connection__in=conf.upstreams())
+    return Thread.objects.filter(pk__in=errors.values("thread"))

@@ -18,4 +18,5 @@ from runsadmin.services.syncs.passes import (
     run,
     start,
     start_due,
+    wait_of,
 )

@@ -75,7 +75,14 @@ def start_due() -> list[Sync]:
 
 def possible_actions(sync: Sync) -> tuple[str, ...]:
     """What the state of the sync allows now, regardless of the actor."""
-    return _POSSIBLE_ACTIONS.get(SyncStatus(sync.status), ())
+    possible = _POSSIBLE_ACTIONS.get(SyncStatus(sync.status), ())
+    return tuple(action for action in possible if action == "cancel") if wait_of(sync) else possible
+
+
+def wait_of(sync: Sync) -> str:
+    """A sentence that says what an unfinished sync waits for if its connection has no upstream. Otherwise empty."""
+    what = connections.missing_upstream(sync.connection) if sync.status in UNFINISHED else ""
+    return f"Waits for {what}." if what else ""
 
 
 def cancel(*, sync: Sync, actor: User) -> Sync:
@@ -132,10 +139,12 @@ def claim_waiting() -> list[int]:
 def run(sync: Sync, *, until: float, stopping: Event | None = None, splits_off: bool = False) -> Sync:
     """Works on a pass, for at least one page, until `time.monotonic()` reaches `until` or `stopping` is set.
 
-    Does nothing while another process works on it. Returns the updated sync: if it is still running, there is
-    more to do. With `splits_off`, a thread that takes long gets a sync of its own, so that it does not keep the pass
-    from reading the other threads.
+    Does nothing while another process works on it, or while its connection has no upstream. Returns the updated sync:
+    if it is still running, there is more to do. With `splits_off`, a thread that takes long gets a sync of its own, so
+    that it does not keep the pass from reading the other threads.
     """
+    if wait_of(sync):
+        return Sync.objects.get(pk=sync.pk)
     token, now = uuid.uuid4(), clock.now()
     free = Sync.objects.free(now).filter(pk=sync.pk)
     with transaction.atomic():
