@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from runsadmin.bulk_patch import BulkPatch
 from runsadmin.errors import UnknownConnection
-from runsadmin.metadata import MetadataPatch
+from runsadmin.metadata import Metadata, MetadataPatch
 from runsadmin.models import BulkEdit, Edit, ExportFormat, Run, Sync, SyncError, SyncStatus, Thread
 from runsadmin.services import bulk_edits, clock, edits, syncs, tokens
 from runsadmin.services.bulk_edits import BulkEditAction
@@ -136,7 +136,7 @@ def test_pages_say_that_it_is_not_configured(
 ) -> None:
     conflict = Edit.objects.create(
         run=run, patch=MetadataPatch({"team": "red"}), actor=alice, source="api", status="conflict",
-        base={"team": "blue"}, before={"team": "green"}, finished_at=clock.now(),
+        base=Metadata({"team": "blue"}), before=Metadata({"team": "green"}), finished_at=clock.now(),
     )  # fmt: skip
     resolve = f'action="{change_url(conflict, "resolve")}"'
     assert resolve in page_of(conflict)

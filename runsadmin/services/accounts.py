@@ -1,7 +1,7 @@
 """Whether an account can be deleted."""
 
 from django.contrib.auth.models import User
-from django.db.models import PROTECT
+from django.db.models import PROTECT, ManyToOneRel
 
 
 def has_history(account: User) -> bool:
@@ -9,5 +9,5 @@ def has_history(account: User) -> bool:
     return any(
         relation.related_model._base_manager.filter(**{relation.field.name: account}).exists()
         for relation in User._meta.get_fields(include_hidden=True)
-        if relation.auto_created and getattr(relation, "on_delete", None) is PROTECT
+        if isinstance(relation, ManyToOneRel) and relation.on_delete is PROTECT
     )
