@@ -49,7 +49,7 @@ class PermissionHolderAdmin(ThemedAdmin):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, PermissionHolderAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, PermissionHolderAdmin):  # type: ignore[misc, type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm

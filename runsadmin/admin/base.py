@@ -27,14 +27,14 @@ from unfold.admin import ModelAdmin as ThemeAdmin
 from unfold.admin import checkbox
 
 from runsadmin import log_context
-from runsadmin.admin.change_list import KeysetChangeList
+from runsadmin.admin.change_list import KeysetChangeList, ThemedChangeList
 from runsadmin.errors import NotAllowed, RunsAdminError
 from runsadmin.models import EditSource
 from runsadmin.services import permissions
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import display
 from runsadmin.templatetags.links import change_url
-from runsadmin.text import counted
+from runsadmin.text import counted, is_text
 
 # Where actions are offered: above a list for the ticked rows, and on the page of one row.
 EVERYWHERE = [ActionLocation.CHANGE_LIST, ActionLocation.CHANGE_FORM]
@@ -92,8 +92,11 @@ class ThemedAdmin(ThemeAdmin):  # type: ignore[misc] # The theme has no types.
         return choices
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """Like Django's, which crashes if the parameter `_to_field` is empty."""
-        return super().get_object(request, object_id, from_field or None)
+        """Like Django's, which crashes if the parameter `_to_field` is empty, or if PostgreSQL cannot read the id."""
+        return super().get_object(request, object_id, from_field or None) if is_text(object_id) else None
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ThemedChangeList]:
+        return ThemedChangeList
 
     def render(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
         request.current_app = self.admin_site.name

@@ -11,11 +11,20 @@ from django.http import HttpRequest
 from unfold.views import ChangeList
 
 from runsadmin import keyset
+from runsadmin.text import is_text
 
 OLDER, NEWER = "older", "newer"
 
 
-class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no types.
+class ThemedChangeList(ChangeList):  # type: ignore[misc] # The theme has no types.
+    def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
+        if not all(is_text(value) for _, values in request.GET.lists() for value in values):
+            raise IncorrectLookupParameters  # PostgreSQL rejects such text in query parameters too.
+        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
+        return rows
+
+
+class KeysetChangeList(ThemedChangeList):
     """Lists rows newest first, in the order of the admin's `keyset`.
 
     The URL of an adjacent page contains the key of this page's first or last row.
@@ -49,12 +58,6 @@ class KeysetChangeList(ChangeList):  # type: ignore[misc] # The theme has no typ
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = super().get_filters_params(params)
         return {name: value for name, value in found.items() if name not in (OLDER, NEWER)}
-
-    def get_queryset(self, request: HttpRequest, *args: Any, **options: Any) -> QuerySet[Any]:
-        if any("\0" in value for values in request.GET.lists() for value in values[1]):
-            raise IncorrectLookupParameters  # PostgreSQL rejects U+0000 in query parameters too.
-        rows: QuerySet[Any] = super().get_queryset(request, *args, **options)
-        return rows
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
         return list(self.model_admin.get_ordering(request))

@@ -97,7 +97,7 @@ class TokenAdmin(ThemedAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        token = self.get_queryset(request).filter(pk=object_id).first()
+        token = self.get_object(request, object_id)
         if token is None or not self.has_delete_permission(request, token):
             raise PermissionDenied
         if request.method != "POST":
