@@ -9,10 +9,21 @@ from datetime import timedelta
 
 from django.tasks import task
 
-from runsadmin.engine import stopping
+from runsadmin.engine import attempts, stopping
 from runsadmin.engine.recurring import Entry, enqueue_each, enqueue_unless_waiting, failed_last
 from runsadmin.models import BulkEdit, Export, Sync
-from runsadmin.services import bulk_edits, compression, edits, exports, idempotency, marked_runs, probes, syncs, tokens
+from runsadmin.services import (
+    bulk_edits,
+    compression,
+    edits,
+    exports,
+    idempotency,
+    marked_runs,
+    probes,
+    syncs,
+    times_ahead,
+    tokens,
+)
 
 MAX_SECONDS = 30.0
 # The process that records a bulk edit works on its plan for this many seconds. Workers continue a larger plan.
@@ -39,6 +50,12 @@ def advance_bulk_edits() -> None:
     """Releases the claims of dead processes, and completes the bulk edits whose last edit has ended."""
     edits.release_expired()
     bulk_edits.advance_statuses()
+
+
+@task
+def correct_times_ahead() -> int:
+    """Corrects times that are too far ahead after the clock was set back."""
+    return times_ahead.correct() + attempts.start_delayed()
 
 
 @task
@@ -134,6 +151,8 @@ def delete_expired_tokens() -> int:
 SCHEDULE = (
     Entry("push_edits", push_edits, timedelta(seconds=2)),
     Entry("advance_bulk_edits", advance_bulk_edits, timedelta(seconds=2)),
+    # After the clock was set back, this entry is too far ahead as well, so its task follows at once.
+    Entry("correct_times_ahead", correct_times_ahead, timedelta(minutes=5)),
     Entry("find_plans", find_plans, timedelta(seconds=2)),
     Entry("find_syncs", find_syncs, timedelta(seconds=2)),
     Entry("find_exports", find_exports, timedelta(seconds=2)),

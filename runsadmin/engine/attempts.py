@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.tasks import TaskResultStatus
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult, get_date_max
@@ -38,6 +39,12 @@ def requeue(tasks: Iterable[DBTaskResult[..., Any]]) -> None:
         run_after = get_date_max() if attempts == 1 else timezone.now() + (attempts - 1) * PAUSE
         if claim.update(status=TaskResultStatus.READY, started_at=None, run_after=run_after):
             logger.warning("Task id=%s was left running by worker %s: requeued", task.pk, worker)
+
+
+def start_delayed() -> int:
+    """Makes requeued tasks due whose pause is longer than any, because the clock was set back. Returns how many."""
+    ahead = Q(run_after__gt=Now() + 2 * MAX_ATTEMPTS * PAUSE, run_after__lt=get_date_max())
+    return DBTaskResult.objects.filter(ahead, status=TaskResultStatus.READY).update(run_after=Now())
 
 
 def end(claim: "QuerySet[DBTaskResult[..., Any]]", why: str, *, exception: str = LOST) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.tasks import TaskResultStatus
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
@@ -59,6 +60,29 @@ def test_tasks_of_dead_workers_are_requeued() -> None:
         assert (task.status, task.started_at) == (TaskResultStatus.READY, None)
     live_task.refresh_from_db()
     assert live_task.status == TaskResultStatus.RUNNING
+
+
+def test_worker_is_not_alive_until_the_clock_has_caught_up() -> None:
+    set_last_beat("dead", seconds_ago=-3600)
+    set_last_beat("living", seconds_ago=-3600)
+    task = running_task("dead")
+    heartbeat.requeue_dead(dead_after=TEN_SECONDS)
+    assert Worker.objects.count() == 2
+    heartbeat.beat("living", dead_after=TEN_SECONDS)
+    Worker.objects.filter(pk="dead").update(seen_at=F("seen_at") - timedelta(seconds=11))
+    heartbeat.requeue_dead(dead_after=TEN_SECONDS)
+    assert [worker.pk for worker in Worker.objects.all()] == ["living"]
+    task.refresh_from_db()
+    assert task.status == TaskResultStatus.READY
+
+
+def test_delayed_tasks_start_after_the_clock_was_set_back() -> None:
+    tasks = [running_task(), running_task(), running_task()]
+    for task, pause in zip(tasks, (timedelta(hours=1), timedelta(seconds=10), None), strict=True):
+        if pause:
+            DBTaskResult.objects.filter(pk=task.pk).update(run_after=timezone.now() + pause)
+    assert attempts.start_delayed() == 1
+    assert set(DBTaskResult.objects.ready()) == {tasks[0], tasks[2]}
 
 
 def test_reclaimed_task_is_not_requeued() -> None:
