@@ -41,7 +41,13 @@ def written(path: Path, *, overwrite: bool = False, mode: int = 0o600) -> Iterat
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "This is not a regular file", str(path))
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
-    create(part, mode)
+    try:
+        create(part, mode)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "The folder does not exist", str(path.parent)) from None
+    except OSError as error:  # The name of the part means nothing to the user.
+        error.filename = str(path)
+        raise
     try:
         yield part
         sync(part)

@@ -21,6 +21,8 @@ REQUIRED = {
     "RUNSADMIN_UPSTREAM_API_KEY": "key",
 }
 
+PRINT_SETTINGS = "import project.settings as s; print(s.DATABASE['NAME'], *s.RUNSADMIN_CONNECTIONS)"
+
 
 def test_env_example_has_every_setting() -> None:
     example = (ROOT / ".env.example").read_text()
@@ -34,16 +36,17 @@ def test_docs_explain_every_setting() -> None:
     assert {name for name in explained if name.startswith("RUNSADMIN_")} - env.names <= {"RUNSADMIN_UPSTREAM_EU_URL"}
 
 
-def start_with(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Reads the settings in a new process, as a server does at startup."""
+def start_with(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with these arguments or, without any, reads the settings as a server does at startup."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNSADMIN_")}
     return subprocess.run(
-        [sys.executable, "-c", "import project.settings as s; print(s.DATABASE['NAME'], *s.RUNSADMIN_CONNECTIONS)"],
+        [sys.executable, *(arguments or ("-c", PRINT_SETTINGS))],
         cwd=ROOT,
         env=inherited | {"ENV_FILE": os.devnull, "DATABASE_URL": ""} | REQUIRED | environment,
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
 
 
@@ -80,6 +83,14 @@ def test_invalid_setting_prevents_startup(name: str, value: str) -> None:
     assert name in last_line
     assert ".env.example" in last_line
     assert "hunter2" not in stopped.stderr
+
+
+@pytest.mark.parametrize("arguments", [("manage.py", "tokens"), ("-m", "project.web", "--port", "0")])
+def test_invalid_setting_is_one_line(arguments: tuple[str, ...]) -> None:
+    stopped = start_with(*arguments, DJANGO_SETTINGS_MODULE="project.settings", RUNSADMIN_HOLD="2")
+    assert stopped.returncode == 1
+    (line,) = stopped.stderr.splitlines()
+    assert line.startswith("The setting RUNSADMIN_HOLD is invalid.")
 
 
 def test_named_connection_needs_a_url() -> None:

@@ -100,8 +100,13 @@ def main() -> None:
             " another program? Stop it, or choose another port with --port."
         )
     # Slow: the application is loaded after the port is known to be free, and before the processes are forked.
-    from project.web.server import Server
-    from project.wsgi import application
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        from project.web.server import Server
+        from project.wsgi import application
+    except ImproperlyConfigured as error:  # The message says which setting to correct.
+        sys.exit(str(error))
 
     gc.freeze()  # Collecting would copy the memory that the processes share.
     Master(partial(Server, application, listener, threads=options.threads), parent=parent).run(options.processes)

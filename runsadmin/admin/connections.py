@@ -49,6 +49,8 @@ class ConnectionStateAdmin(ReadOnlyAdmin):
         wanted = request.POST.get("on")
         if wanted == RESTORED:
             connections.release_restored(alias, actor=actor(request))
+            if not edits.count_awaiting_release(alias):
+                return "is released."
             return "is released. Edits from the backup wait until they are released or cancelled."
         on = wanted == "1"
         connections.set_hold(alias, on=on, actor=actor(request))

@@ -10,7 +10,7 @@ from runsadmin.admin import view_menu
 from runsadmin.admin.base import actor, may
 from runsadmin.models import BulkEdit, ConnectionState, Edit, Export, Run, Sync, Task, Thread
 from runsadmin.models.bulk_edit import MAX_REASON_LENGTH
-from runsadmin.services import connections
+from runsadmin.services import connections, edits
 from runsadmin.services.permissions import Action
 from runsadmin.templatetags import links
 
@@ -19,8 +19,11 @@ def context(request: HttpRequest) -> dict[str, Any]:
     """What every page for signed-in staff needs: the banner of held connections, and limits."""
     if not (request.user.is_authenticated and request.user.is_staff):
         return {}
+    held = list(connections.held())
     return {
-        "held_connections": list(connections.held()),
+        "held_connections": held,
+        "awaiting_release": {row.alias: edits.count_awaiting_release(row.alias) for row in held if row.restored_from},
+        "max_awaiting_release": edits.MAX_AWAITING_RELEASE,
         "all_is_held": conf.hold(),
         "aliases": list(conf.upstreams()),
         "max_reason_length": MAX_REASON_LENGTH,

@@ -64,7 +64,9 @@ class BulkEditRunner:
         if bulk_edit.status == Status.PLANNING:
             bulk_edit = self._plan(bulk_edit)
         if bulk_edit.status == Status.PLANNED:
-            self._show(bulk_edit)
+            changes = self._show(bulk_edit)
+            if dry_run and not changes:
+                return self.command.report("Nothing was sent, and there is nothing to apply.")
             if dry_run:
                 return self.command.report(
                     f"Nothing was sent. `manage.py edit_metadata --resume {bulk_edit.pk}` applies the plan, until "
@@ -93,7 +95,8 @@ class BulkEditRunner:
             self.command.fail(f"Stopped; nothing was sent. {_resume_hint(bulk_edit)}")
         return bulk_edit
 
-    def _show(self, bulk_edit: BulkEdit) -> None:
+    def _show(self, bulk_edit: BulkEdit) -> int:
+        """Reports a plan. Returns how many runs it would change."""
         plan_results = bulk_edits.progress(bulk_edit).plan_results
         counts = ", ".join(
             f"{Edit.PlanResult(name).label.lower()} {count:,}" for name, count in sorted(plan_results.items())
@@ -119,8 +122,10 @@ class BulkEditRunner:
                 before=dict(before),
                 after=dict(after),
             )
-        if (more := plan_results.get(Edit.PlanResult.CHANGE, 0) - DIFFS_SHOWN) > 0:
+        count = plan_results.get(Edit.PlanResult.CHANGE, 0)
+        if (more := count - DIFFS_SHOWN) > 0:
             self.command.report(f"  … and {more:,} more: {change_url(bulk_edit)}")
+        return count
 
     def _push(self, bulk_edit: BulkEdit, until: float) -> BulkEdit:
         self.command.try_connections([bulk_edit.connection])

@@ -34,13 +34,14 @@ def newest_first() -> QuerySet[AuthToken]:
 
 def find(beginning: str) -> AuthToken:
     """The token that begins with this text. Raises InvalidToken if there is none, or more than one."""
+    if len(beginning) < SHOWN_LENGTH:
+        raise InvalidToken(f"{beginning!r} is too short. Give at least {SHOWN_LENGTH} characters of the token.")
     stored = beginning[: CONSTANTS.TOKEN_KEY_LENGTH]  # Only the hash of the rest is stored.
-    found = newest_first().filter(token_key__startswith=stored)[:2] if len(stored) >= SHOWN_LENGTH else ()
-    match list(found):
+    match list(newest_first().filter(token_key__startswith=stored)[:2]):
         case [token]:
             return token
         case []:
-            raise InvalidToken(f"No token begins with {beginning!r}. Give at least {SHOWN_LENGTH} characters.")
+            raise InvalidToken(f"No token begins with {beginning!r}. `manage.py tokens` lists them.")
         case _:
             raise InvalidToken(f"Several tokens begin with {beginning!r}. Give more characters.")
 

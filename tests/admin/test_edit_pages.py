@@ -281,6 +281,7 @@ def test_restored_edits_are_shown_and_released(
     for url in ("/admin/", run_url(edit.run), "/admin/runsadmin/edit/", "/admin/runsadmin/connectionstate/"):
         shown = as_alice.get(url).text
         assert "was restored" in shown
+        assert "wait until they are released or cancelled: 1." in shown
         assert "Edits from a backup" not in shown
     page = operator.get("/admin/runsadmin/connectionstate/").text
     assert page.count('name="on" value="restored"') == 2  # In the banner and on the connection.
@@ -313,6 +314,16 @@ def test_changes_not_made_are_not_green(mirror_run: MakeRun, alice: User, as_ali
         Edit.objects.update(status=status, finished_at=timezone.now())
         for url in ("/admin/runsadmin/edit/", change_url(edit)):
             assert ("ra-not-made" in as_alice.get(url).text) == (status == EditStatus.CANCELLED)
+
+
+def test_restore_without_waiting_edits_names_none(sandbox: Sandbox, client_for: ClientFor, make_user: MakeUser) -> None:
+    connections.hold_restored(["default"], timezone.now())
+    operator = client_for(make_user(Action.HOLD, Action.VIEW_SYNCS))
+    shown = operator.get("/admin/").text
+    assert "was restored" in shown
+    assert "Waiting edits" not in shown
+    released = operator.post("/admin/runsadmin/connectionstate/default/switch/", {"on": "restored"}, follow=True).text
+    assert "The connection default is released.<" in released.replace("\n", "").replace(" <", "<")
 
 
 @pytest.mark.parametrize("status", [EditStatus.APPLIED, EditStatus.CONFLICT, EditStatus.FAILED])

@@ -93,6 +93,12 @@ def test_dry_run_sends_nothing(sandbox: Sandbox, eight_ids: list[str], manage: M
     assert (output.code, output.err) == (1, f"Bulk edit {bulk_edit.pk} is completed: nothing was done.\n")
 
 
+def test_dry_run_without_changes_needs_no_apply(mirror_run: MakeRun, manage: Manage, alice: User) -> None:
+    mirror_run(id="run_a", metadata={"team": "red"})
+    output = manage("edit_metadata", "run_a", "--dry-run", *SET_RED)
+    assert output.out.splitlines()[-1] == "Nothing was sent, and there is nothing to apply."
+
+
 @pytest.mark.parametrize("selected_by", ["ids", "search"])
 def test_resume_edits_only_planned_runs(
     selected_by: str, sandbox: Sandbox, eight_ids: list[str], mirror_run: MakeRun, manage: Manage, alice: User

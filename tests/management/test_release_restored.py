@@ -38,3 +38,4 @@ def test_everything_is_released(manage: Manage, make_user: Callable[..., User], 
     assert manage("release_restored", "--all", "--actor", "operator").out == "default: released, with 1 edit.\n"
     assert not connections.is_held("default")
     assert not edits.that_await_release().exists()
+    assert manage("release_restored").out == "Nothing waits to be released.\n"

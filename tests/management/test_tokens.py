@@ -45,6 +45,7 @@ def test_ambiguous_prefix_revokes_nothing(manage: Manage, alice: User) -> None:
 
     assert "Several tokens" in manage("tokens", "--revoke", "01234567").err
     AuthToken.objects.filter(pk=tokens.newest_first()[0].pk).update(token_key=second[:15])
-    assert "No token begins with 'x1234567'" in manage("tokens", "--revoke", second[:8], "x1234567").err
+    unknown = manage("tokens", "--revoke", second[:8], "x1234567").err
+    assert unknown == "No token begins with 'x1234567'. `manage.py tokens` lists them.\n"
     assert "at least 8 characters" in manage("tokens", "--revoke", second[:4]).err
     assert (status(first), status(second)) == (200, 200)

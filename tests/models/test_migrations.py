@@ -1,3 +1,4 @@
+import re
 import time
 from pathlib import Path
 from threading import Event
@@ -125,13 +126,16 @@ def _crash(*_: object) -> None:
 def test_upgrade_backs_up_sqlite(older_database: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "backups"
     call_command("upgrade", backups=folder)
+    first = capsys.readouterr().out
+    assert re.search(r"Applied \d+ migrations\.\n$", first)
     call_command("upgrade", backups=folder)
+    assert capsys.readouterr().out == "There are no migrations to apply.\n"
     assert schema.difference() == schema.Difference()
     if connection.vendor != "sqlite":
         assert not folder.exists()
         return
     (backup,) = folder.iterdir()
-    assert f"Backed up the database to {backup}" in capsys.readouterr().out
+    assert f"Backed up the database to {backup}" in first
     assert ("runsadmin", "0002_search_and_storage") in backups.read(backup).schema.unapplied
 
 

@@ -80,6 +80,11 @@ def test_backup_is_private(tmp_path: Path) -> None:
     assert [(path.name, path.stat().st_mode & 0o777) for path in tmp_path.iterdir()] == [("backup", 0o600)]
 
 
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match=f"{tmp_path}/none: The folder does not exist."):
+        backups.create(tmp_path / "none" / "backup")
+
+
 def test_existing_file_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "backup"
     file.write_text("mine")

@@ -41,9 +41,12 @@ class Command(ReportingCommand):
             self.report(f"{alias}: released, with {counted(count, 'edit')}.", connection=alias, released_edits=count)
 
     def _list(self) -> None:
-        for row in connections.held().filter(restored_from__isnull=False):
-            self.report(f"{row.alias}: {connections.why_held(row)}", connection=row.alias, made_at=row.restored_from)
+        held = connections.held().filter(restored_from__isnull=False)
         waiting = edits.that_await_release()
+        if not (held or waiting.exists()):
+            self.report("Nothing waits to be released.")
+        for row in held:
+            self.report(f"{row.alias}: {connections.why_held(row)}", connection=row.alias, made_at=row.restored_from)
         for edit in waiting.iterator(chunk_size=500):
             status = edit.get_status_display().lower()
             self.report(

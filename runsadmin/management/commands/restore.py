@@ -34,10 +34,11 @@ class Command(ReportingCommand):
         restored = backups.restore(options["file"], ignore_sessions=options["ignore_sessions"])
         migrated = ", and migrated it" if restored.migrated else ""
         kept = f" The replaced database is {restored.kept}." if restored.kept else ""
+        waiting = f"{counted(restored.waiting_edits, 'edit')} and " if restored.waiting_edits else ""
         self.report(
             f"Restored the backup of {restored.made_at:%Y-%m-%d %H:%M:%S} UTC{migrated}.{kept} Nothing is sent: "
-            f"{counted(restored.waiting_edits, 'edit')} and all connections wait for a user to release them. Start the "
-            "processes, sync, check the edits, and release them (docs/operations.md, Backups).",
+            f"{waiting}all connections wait for a user to release them. Start the processes, sync, check the edits, "
+            "and release them (docs/operations.md, Backups).",
             made_at=restored.made_at, waiting_edits=restored.waiting_edits, migrated=restored.migrated,
             kept=None if restored.kept is None else str(restored.kept),
         )  # fmt: skip

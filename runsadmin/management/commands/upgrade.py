@@ -8,7 +8,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandParser
 
 from runsadmin.management.base import ReportingCommand
-from runsadmin.services import backups
+from runsadmin.services import backups, schema
+from runsadmin.text import counted
 
 
 class Command(ReportingCommand):
@@ -30,4 +31,7 @@ class Command(ReportingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if backup := backups.before_migrating(options["backups"]):
             self.report(f"Backed up the database to {backup.path} before migrating it.", file=str(backup.path))
+        count = len(schema.difference().unapplied)
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
+        done = f"Applied {counted(count, 'migration')}." if count else "There are no migrations to apply."
+        self.report(done, migrations=count)

@@ -24,6 +24,12 @@ from runsadmin.services.edits.claims import release_expired
 from runsadmin.services.edits.due import has_backlog, process_due, push_until_settled
 from runsadmin.services.edits.pushing import push, push_within, reconcile
 from runsadmin.services.edits.recording import lock_runs, record
-from runsadmin.services.edits.restored import release, release_all, that_await_release
+from runsadmin.services.edits.restored import (
+    MAX_AWAITING_RELEASE,
+    count_awaiting_release,
+    release,
+    release_all,
+    that_await_release,
+)
 from runsadmin.services.edits.undo import undo_patch
 from runsadmin.services.edits.waits import Wait, waits_in_runs, waits_of

@@ -9,6 +9,9 @@ from runsadmin.models.edit import UNSETTLED, EditQuerySet
 from runsadmin.services import clock, connections, permissions
 from runsadmin.services.edits.claims import reload
 
+# Every page shows how many there are, until their connection is released.
+MAX_AWAITING_RELEASE = 10_000
+
 
 def release(*, edit: Edit, actor: User) -> Edit:
     """Lets an edit be sent, once its connection is released as well. Raises NotAllowed or InvalidTransition."""
@@ -36,6 +39,11 @@ def that_await_release() -> EditQuerySet:
     """The edits that a user has to release or cancel, oldest first."""
     waiting = Edit.objects.filter(restored_from__isnull=False, status__in=UNSETTLED).order_by("pk")
     return waiting.select_related("run", "actor").defer("run__raw")
+
+
+def count_awaiting_release(connection: str) -> int:
+    """How many edits of a connection a user has to release or cancel. Counting stops after MAX_AWAITING_RELEASE."""
+    return that_await_release().filter(run__connection=connection)[: MAX_AWAITING_RELEASE + 1].count()
 
 
 def _release(edits: EditQuerySet, actor: User) -> int:
