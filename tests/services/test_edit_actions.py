@@ -63,6 +63,12 @@ def test_second_undo_has_nothing_to_undo(sandbox: Sandbox, mirror_run: MakeRun, 
     assert third.detail == "Left as they are, since they were changed after the edit: env."
 
 
+def test_undo_of_an_edit_without_change_is_not_purged(sandbox: Sandbox, mirror_run: MakeRun, alice: User) -> None:
+    edit = edits.push(record(mirror_run(metadata={"team": "red"}), alice))
+    undo = edits.undo(edit=edit, actor=alice, source=Edit.Source.ADMIN)
+    assert (undo.status, undo.detail, undo.is_purged) == (Edit.Status.SKIPPED, "There is nothing to undo.", False)
+
+
 def test_only_applied_edits_are_undone(mirror_run: MakeRun, alice: User) -> None:
     edit = record(mirror_run(), alice)
     with pytest.raises(InvalidTransition, match="pending"):

@@ -309,13 +309,12 @@ def _undoing(bulk_edit: BulkEdit, keys: Sequence[int]) -> Iterator[Edit]:
 def _undo(undone: Edit) -> Edit:
     undo = edits.undo_patch(undone)
     edit = Edit(
-        run=undone.run, undoes=undone, base=undone.after, patch=undo.patch,
+        run=undone.run, undoes=undone, base=undone.after, patch=undo.recorded,
         status=EditStatus.PLANNED, plan_result=PlanResult.CHANGE, detail=undo.detail,
     )  # fmt: skip
     if why_not := _cannot_be_sent(undone.run):
         return _skip(edit, *why_not)
     if not undo.patch:
-        edit.patch = undo.whole
         plan_result = PlanResult.CHANGED_SINCE if undo.skipped else PlanResult.NOTHING
         return _skip(edit, plan_result, undo.detail or "There is nothing to undo.")
     return edit

@@ -131,7 +131,7 @@ def undo(*, edit: Edit, actor: User, source: EditSource, reason: str = "", reque
             )
         undo = undo_patch(edit)
         values = NewEdit(
-            run=edit.run, patch=undo.patch or undo.whole, actor=actor, source=source, base=edit.after,
+            run=edit.run, patch=undo.recorded, actor=actor, source=source, base=edit.after,
             reason=reason, request_id=request_id, undoes=edit, detail=undo.detail,
         )  # fmt: skip
         if undo.patch:

@@ -15,12 +15,18 @@ class UndoPatch:
     """
 
     whole: MetadataPatch
+    undone: MetadataPatch
     skipped: frozenset[str] = frozenset()
     reverted: frozenset[str] = frozenset()
 
     @property
     def patch(self) -> MetadataPatch:
         return self.whole.without(self.skipped | self.reverted)
+
+    @property
+    def recorded(self) -> MetadataPatch:
+        """The patch of an undo, even of one that is skipped: an edit without a patch would count as purged."""
+        return self.patch or self.whole or self.undone
 
     @property
     def detail(self) -> str:
@@ -30,12 +36,12 @@ class UndoPatch:
 def undo_patch(edit: Edit) -> UndoPatch:
     """What an undo would change, as far as the mirror knows. The edit's status must be applied or differs."""
     if edit.after is None or edit.before is None:  # They were purged.
-        return UndoPatch(MetadataPatch())
+        return UndoPatch(MetadataPatch(), edit.patch)
     whole = MetadataPatch.between(edit.after, edit.before).only(edit.patch.keys)
     now, before, after = edit.run.metadata, edit.before, edit.after
     reverted = frozenset(key for key in whole.keys if now.get(key) == before.get(key))
     changed = frozenset(key for key in whole.keys if now.get(key) != after.get(key))
-    return UndoPatch(whole, changed - reverted, reverted)
+    return UndoPatch(whole, edit.patch, changed - reverted, reverted)
 
 
 def skipped_keys_message(edit: Edit | None, result: Metadata) -> str:
