@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands
 
 from project.settings import env
 
@@ -34,6 +35,19 @@ def test_docs_explain_every_setting() -> None:
     explained = set(re.findall(r"`([A-Z][A-Z0-9_]+)(?:=[^`]*)?`", page))
     assert env.names | READ_ELSEWHERE <= explained
     assert {name for name in explained if name.startswith("RUNSADMIN_")} - env.names <= {"RUNSADMIN_UPSTREAM_EU_URL"}
+
+
+@pytest.mark.parametrize("name", ["operations", "rest-api", "security"])
+def test_documented_commands_can_be_run(name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    assert ". .venv/bin/activate" in page
+    commands = re.findall(r"(\S*) ?manage\.py ([a-z]\w+)", page)
+    assert all(before.endswith("python") and command in get_commands() for before, command in commands)
+
+
+def test_places_to_change_exist() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where to change what")[2].partition("\n## ")[0]
+    assert all((ROOT / path).exists() for path in re.findall(r"`?([\w.-]+/[\w./-]+)", table))
 
 
 def start_with(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
