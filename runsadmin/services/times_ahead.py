@@ -50,7 +50,7 @@ def _checked(now: dt.datetime) -> Iterator[tuple["QuerySet[Any]", str, dt.timede
     yield unknown.filter(few_deaths), "next_attempt_at", LONGEST_PAUSE + timeout + conf.settling_time(), now
     yield unknown, "next_attempt_at", LAST_DEADLY_PAUSE, now
     # The write has the whole settling time from now on to arrive.
-    yield unknown, "sent_at", dt.timedelta(), now
+    yield Edit.objects.filter(status__in=IN_FLIGHT), "sent_at", dt.timedelta(), now
     for claimed in (
         Edit.objects.filter(status__in=IN_FLIGHT),
         BulkEdit.objects.filter(status=BulkEditStatus.PLANNING),

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import time
+import uuid
 
 import pytest
 from django.contrib.auth.models import User
@@ -57,15 +58,22 @@ def test_edits_do_not_wait(sandbox: Sandbox, mirror_run: MakeRun, alice: User, c
     assert not Edit.objects.exclude(status=EditStatus.APPLIED).exists()
 
 
+@pytest.mark.parametrize("is_claimed", [False, True])
 def test_write_that_did_not_happen_is_sent_again(
-    sandbox: Sandbox, mirror_run: MakeRun, alice: User, settings: Settings
+    is_claimed: bool, sandbox: Sandbox, mirror_run: MakeRun, alice: User, settings: Settings
 ) -> None:
     settings.RUNSADMIN_SETTLING_TIME = 0
     edit = record(mirror_run(metadata={"team": "blue"}), alice)
     sandbox.fault("cut_before", method="POST")
     assert edits.push(edit).status == EditStatus.UNKNOWN
     set_clock_back()
+    if is_claimed:  # It is still being sent, by a process that then dies.
+        until = clock.now() + HOUR
+        Edit.objects.update(status=EditStatus.SENDING, claim_token=uuid.uuid4(), claimed_until=until)
     times_ahead.correct()
+    Edit.objects.exclude(claim_token=None).update(claimed_until=clock.now())
+    edits.release_expired()
+    Edit.objects.update(next_attempt_at=clock.now())
     Edit.objects.update(sent_at=F("sent_at") - conf.connection("default").timeout)  # Time passes.
     process_due()
     edit.refresh_from_db()
