@@ -130,7 +130,7 @@ def test_sync_reports_its_errors(sandbox: Sandbox, mirror_run: Callable[..., Run
     data = client.get(url).json()
     assert (data["thread_id"], data["errors_count"]) == ("thread_b", 1)
     assert data["errors"][0]["thread_id"] == "thread_b"
-    assert "no longer has this thread" in data["errors"][0]["message"]
+    assert "has no thread with this id" in data["errors"][0]["message"]
     assert SyncError.objects.count() == 1
 
 
