@@ -43,7 +43,7 @@ def test_unknown_url_is_a_problem(path: str, api: ApiOf, alice: User) -> None:
         ("GET", "bulk-edits/7/edits/?status=failed", "There is no bulk edit 7."),
         ("GET", "exports/7/file/", "There is no export 7."),
         ("GET", "syncs/7/", "There is no sync 7."),
-        ("DELETE", "views/x/", "There is no saved view 'x'."),
+        ("DELETE", "views/x/", "There is no view 'x', or it is private."),
     ],
 )
 def test_missing_row_is_named(method: str, path: str, detail: str, api: ApiOf, alice: User) -> None:
