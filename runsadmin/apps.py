@@ -4,6 +4,7 @@ from django.apps import AppConfig
 from django.contrib.auth.management import create_permissions
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.signals import connection_created
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.db.migrations import Migration
 from django.db.models.signals import post_migrate
 
@@ -16,6 +17,8 @@ class RunsAdminConfig(AppConfig):
         from runsadmin import checks  # noqa: F401 - importing the module registers the checks.
         from runsadmin.services import database_use
 
+        # Django's probe begins a transaction, and takes a locked database for one without JSON. All versions have it.
+        setattr(SQLite.features_class, "supports_json_field", True)  # noqa: B010 - mypy rejects `supports_json_field =`.
         connection_created.connect(database_use.note_connection, dispatch_uid="runsadmin.database_use")
 
         post_migrate.connect(create_roles, sender=self, dispatch_uid="runsadmin.roles")

@@ -1,4 +1,4 @@
-"""Failures of the database itself: unreachable, locked, full or read-only. They are temporary.
+"""Failures of the database itself: unreachable, locked, full, read-only or damaged.
 
 The response says whether anything may have been saved: `watching` observes the statements of the request.
 """
@@ -6,10 +6,12 @@ The response says whether anything may have been saved: `watching` observes the 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from sqlite3 import SQLITE_ERROR
+from functools import partial
+from sqlite3 import SQLITE_CORRUPT, SQLITE_ERROR, SQLITE_NOTADB, SQLITE_READONLY
 from typing import Any
 
 from django.db import DataError, Error, InterfaceError, OperationalError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 # The SQLSTATE of a server that rejects writes, such as a standby after a failover.
 _READ_ONLY = "25006"
@@ -22,13 +24,31 @@ _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 
 def is_database_failure(error: BaseException | None) -> bool:
     """Whether a failure of the database caused the error, directly or through a chain of exceptions."""
+    return failure_behind(error) is not None
+
+
+def failure_behind(error: BaseException | None) -> Error | None:
+    """The failure of the database that caused the error, directly or through a chain of exceptions."""
     while error is not None:
         if isinstance(error, OperationalError | InterfaceError) and not _is_refusal(_code(error)):
-            return True
-        if isinstance(error, Error) and _code(error) == _READ_ONLY:
-            return True
+            return error
+        if isinstance(error, Error) and (_code(error) == _READ_ONLY or is_damaged(error)):
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None
+
+
+def described(failure: Error) -> str:
+    """What is wrong with the database, in one line."""
+    what = str(failure).partition("\n")[0].rstrip(". ")
+    if is_damaged(failure):
+        return f"The database file is damaged ({what}). Restore a backup."
+    return f"The database failed: {what}."
+
+
+def is_damaged(error: BaseException | None) -> bool:
+    """Whether SQLite found that its file is damaged, or is not a database."""
+    return isinstance(error, Error) and _primary_code(error) in (SQLITE_CORRUPT, SQLITE_NOTADB)
 
 
 def _is_refusal(code: object) -> bool:
@@ -67,21 +87,39 @@ def not_watching() -> Iterator[None]:
 
 
 def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    if sql.lstrip().startswith(("SELECT", "WITH", "BEGIN")):  # No statement here writes in a WITH.
-        return execute(sql, params, many, context)
+    # No statement here writes in a WITH.
+    writes = not sql.lstrip().startswith(("SELECT", "WITH", "BEGIN"))
     try:
         result = execute(sql, params, many, context)
     except Error as error:
+        if _primary_code(error) == SQLITE_READONLY:
+            # A file that SQLite could not open for writing stays read-only for as long as it is open.
+            context["connection"].close_at = 0  # Django closes it at the end of the request.
         # An error code means that the database refused the statement and did not execute it.
-        if _code(error) is None:
+        if writes and _code(error) is None:
             _may_have_saved.set(True)
         raise
-    # Even if the transaction seems to fail later, it may be saved: the response to its COMMIT may have been lost.
-    _may_have_saved.set(True)
+    if writes:
+        _note_write(context["connection"])
     return result
+
+
+def _note_write(wrapper: BaseDatabaseWrapper) -> None:
+    if wrapper.vendor == "sqlite" and wrapper.in_atomic_block:
+        # SQLite rolls back a transaction whose COMMIT fails, such as on a full disk.
+        wrapper.on_commit(partial(_may_have_saved.set, True))
+    else:
+        # Even if a transaction seems to fail later, it may be saved: the response to its COMMIT may have been lost.
+        _may_have_saved.set(True)
 
 
 def _code(error: Error) -> object:
     """The error code of PostgreSQL or SQLite. None if there is none."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)
+
+
+def _primary_code(error: Error) -> int | None:
+    """The error code of SQLite, without what an extended code adds to it."""
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from types import FrameType
@@ -22,7 +22,7 @@ from django_tasks_db.management.commands import db_worker
 from django_tasks_db.models import DBTaskResult
 from django_tasks_db.utils import exclusive_transaction
 
-from runsadmin.db_errors import is_database_failure
+from runsadmin import db_errors
 from runsadmin.engine import attempts, heartbeat, stopping
 from runsadmin.engine.recurring import PRUNE, Entry, enqueue_due
 from runsadmin.models.worker import Worker
@@ -98,7 +98,7 @@ class Lane(db_worker.Worker):
         except ClaimLostError:
             logger.warning("Task id=%s was claimed by another worker: result discarded", db_task_result.pk)
         except Exception as error:
-            if is_database_failure(error):  # Once the database works again, the task runs again.
+            if db_errors.is_database_failure(error):  # Once the database works again, the task runs again.
                 raise
             logger.exception("The result of task id=%s could not be stored", db_task_result.pk)
             attempts.end(_claim_of(db_task_result), f"Its result could not be stored: {type(error).__name__}.\n")
@@ -204,6 +204,8 @@ def _errors_logged() -> Iterator[None]:
         close_old_connections()
         yield
     except AnyDatabaseError as error:
-        logger.error("The database failed: %s", error)
+        logger.error("%s", db_errors.described(error))
+        with suppress(AnyDatabaseError):
+            connections.close_all()  # A new connection may work again: see `db_errors`.
     except Exception:
         logger.exception("An error occurred outside of tasks")

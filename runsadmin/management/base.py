@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
 from tqdm import tqdm
 
-from runsadmin import lenient_json, search
+from runsadmin import db_errors, lenient_json, search
 from runsadmin.errors import InvalidMetadata, RunsAdminError
 from runsadmin.models import Edit, EditStatus
 from runsadmin.services import connections, probes
@@ -33,6 +34,9 @@ class ReportingCommand(BaseCommand):
             self.fail("Nothing was changed.")
         except RunsAdminError as error:
             self.fail(str(error))
+        except DatabaseError as error:
+            fail_if_database_failed(error)
+            raise
         if self.errors_count:
             raise CommandError(f"{counted(self.errors_count, 'error')}, listed above.", returncode=1)
         return result
@@ -77,6 +81,13 @@ class ReportingCommand(BaseCommand):
 
     def fail(self, message: str) -> NoReturn:
         raise CommandError(message) from None
+
+
+def fail_if_database_failed(error: DatabaseError) -> None:
+    """Raises CommandError instead of showing a traceback, unless the error is one of the program."""
+    if failure := db_errors.failure_behind(error):
+        advice = "" if db_errors.is_damaged(failure) else " What was saved before is kept. Run this again later."
+        raise CommandError(f"{db_errors.described(failure)}{advice}") from None
 
 
 def add_actor(parser: CommandParser) -> None:

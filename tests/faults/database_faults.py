@@ -1,6 +1,8 @@
 """Faults of the database connection of this process."""
 
+import resource
 import sqlite3
+from pathlib import Path
 
 from django.db import connection
 
@@ -28,6 +30,52 @@ class FullDisk(DatabaseFault):
     def end(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA max_page_count=1000000")
+
+
+class FullDiskAtCommit(DatabaseFault):
+    """All statements succeed, but SQLite cannot write what they changed to its log when the transaction commits."""
+
+    def begin(self) -> None:
+        self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute(
+                "CREATE TABLE filler AS SELECT zeroblob(1000000)"
+            )  # Other files may still grow to this size.
+            cursor.execute("DROP TABLE filler")
+        size = Path(f"{connection.settings_dict['NAME']}-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, self.limits[1]))
+
+    def end(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
+
+
+class DamagedFile(DatabaseFault):
+    """The first page of the edits in SQLite's file was overwritten."""
+
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runsadmin_edit'")
+            (page,) = cursor.fetchone()
+            cursor.execute("PRAGMA page_size")
+            (self.size,) = cursor.fetchone()
+        self.start = (page - 1) * self.size
+        with Path(connection.settings_dict["NAME"]).open("rb") as file:
+            file.seek(self.start)
+            self.page = file.read(self.size)
+        self._write(b"\xff" * self.size)
+
+    def end(self) -> None:
+        if self.page:
+            self._write(self.page)
+            self.page = b""  # A second call must not undo later changes.
+
+    def _write(self, page: bytes) -> None:
+        connection.close()  # SQLite caches pages.
+        with Path(connection.settings_dict["NAME"]).open("r+b") as file:
+            file.seek(self.start)
+            file.write(page)
 
 
 class LockedFile(DatabaseFault):

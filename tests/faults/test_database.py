@@ -1,18 +1,22 @@
 """Database faults during an edit: they raise a clear error, nothing is half written, and the edit continues."""
 
 import datetime as dt
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
+from runsadmin import db_errors
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.services import edits
 from tests.faults.conftest import Scenario, at_step
-from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile
+from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile, ReadOnly
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,3 +79,33 @@ def test_fault_of_one_edit_does_not_stop_others(scenario: Scenario, fault: Datab
     expire_claims()
     assert scenario.process_due(first).status == EditStatus.APPLIED
     assert scenario.process_due(second).status == EditStatus.APPLIED
+
+
+@pytest.mark.parametrize("command", [["track_threads", "thread_a", "--actor", "alice"], ["worker"]])
+def test_command_reports_fault_in_one_line(alice: User, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    fault = ReadOnly()
+    fault.begin()
+    try:
+        with pytest.raises(CommandError) as raised:
+            call_command(*command)
+    finally:
+        fault.end()
+    assert str(raised.value).startswith("The database failed: ")
+    assert str(raised.value).endswith(". What was saved before is kept. Run this again later.")
+    assert raised.value.__suppress_context__  # Otherwise, a traceback would be shown.
+
+
+def test_error_of_the_database_is_one_line() -> None:
+    error = OperationalError("connection failed: Connection refused\n\tIs the server running on that host?")
+    assert db_errors.described(error) == "The database failed: connection failed: Connection refused."
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL does not lock whole databases")
+def test_locked_database_still_supports_json() -> None:
+    fault = LockedFile()
+    fault.begin()
+    try:
+        assert connection.copy().features.supports_json_field
+    finally:
+        fault.end()

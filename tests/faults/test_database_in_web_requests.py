@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import OperationalError, connection
+from django.db import OperationalError, close_old_connections, connection
 from django.test import Client
 
 from runsadmin import db_errors
@@ -16,7 +16,15 @@ from runsadmin.services import connections, edits, tokens
 from tests.admin.conftest import base_field, metadata_form, run_url
 from tests.conftest import CaptureLog, json_lines
 from tests.faults.conftest import Scenario
-from tests.faults.database_faults import CutConnection, DatabaseFault, FullDisk, LockedFile, ReadOnly
+from tests.faults.database_faults import (
+    CutConnection,
+    DamagedFile,
+    DatabaseFault,
+    FullDisk,
+    FullDiskAtCommit,
+    LockedFile,
+    ReadOnly,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +33,11 @@ FAULTS: dict[str, list[type[DatabaseFault]]] = {
     "postgresql": [CutConnection, ReadOnly],
 }
 # A full disk may still have room for a small row.
-FAULTS_OF_LARGE_WRITES = [*FAULTS[connection.vendor], *([FullDisk] if connection.vendor == "sqlite" else [])]
+FAULTS_OF_LARGE_WRITES = [
+    *FAULTS[connection.vendor],
+    *([FullDisk, FullDiskAtCommit] if connection.vendor == "sqlite" else []),
+]
+only_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has no such fault")
 LONG = {f"k{number}": "x" * 512 for number in range(12)}
 
 
@@ -164,6 +176,30 @@ def test_lost_commit_may_have_saved() -> None:
     with db_errors.watching(), connection.execute_wrapper(lose), pytest.raises(OperationalError):
         Thread.objects.get(upstream_id="thread_a")
     assert not db_errors.may_have_saved()
+
+
+@only_sqlite
+@pytest.mark.parametrize("fault", [DamagedFile], indirect=True)
+def test_damaged_file_is_reported(scenario: Scenario, client: Client, fault: DatabaseFault) -> None:
+    token = tokens.create(user=scenario.alice, expires_in=None)
+    client.force_login(scenario.alice)
+    fault.begin()
+    detail = problem_detail(patch(client, scenario, token))
+    assert detail == "The database file is damaged: an administrator has to restore a backup. Nothing was saved."
+    assert "Its file is damaged" in error_page(client.get("/admin/runsadmin/edit/"))
+    assert client.get("/readyz").content == b"database\n"
+    fault.end()
+    assert patch(client, scenario, token).status_code == 200
+
+
+@only_sqlite
+def test_read_only_file_is_opened_again(scenario: Scenario, client: Client) -> None:
+    """A file that could not be opened for writing stays read-only for its connection."""
+    token = tokens.create(user=scenario.alice, expires_in=None)
+    ReadOnly().begin()
+    problem_detail(patch(client, scenario, token))
+    close_old_connections()  # As at the end of every request, except in tests.
+    assert patch(client, scenario, token).status_code == 200
 
 
 def test_unsaved_session_is_not_reported_deleted(alice: User, client: Client, monkeypatch: Any) -> None:

@@ -74,7 +74,7 @@ def test_probes_need_few_queries(
     health.missing_part()
     with django_assert_max_num_queries(0):
         client.get("/livez")
-    with django_assert_max_num_queries(3):
+    with django_assert_max_num_queries(6):
         client.get("/readyz")
 
 

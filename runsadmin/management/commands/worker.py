@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils.module_loading import import_string
 
 from runsadmin.engine.worker import WorkerProcess, lanes_for_all_queues
 from runsadmin.errors import WrongSchema
+from runsadmin.management.base import fail_if_database_failed
 from runsadmin.services import schema
 
 
@@ -51,6 +53,13 @@ class Command(BaseCommand):
             metavar="N",
             help="Lowers the worker's CPU priority by up to 19, to keep web processes fast (default: %(default)s).",
         )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except DatabaseError as error:
+            fail_if_database_failed(error)
+            raise
 
     def handle(self, **options: Any) -> None:
         if options["dead_after"] < 3 * options["beat_every"]:
