@@ -174,7 +174,7 @@ def _claims(keys: Collection[int], token: uuid.UUID) -> list[Claim]:
 _NEEDED = (
     "run__connection", "run__upstream_id", "run__thread_id", "run__created_at", "run__expires_at", "actor_id",
     "bulk_edit_id", "request_id", "base", "patch", "before", "intended", "status", "wait_reason", "waiting_since",
-    "attempts", "deaths", "refusals", "sent_at", "undoes_id",
+    "detail", "attempts", "deaths", "refusals", "sent_at", "undoes_id",
 )  # fmt: skip
 
 

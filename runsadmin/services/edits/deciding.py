@@ -4,7 +4,7 @@ import datetime as dt
 import time
 from dataclasses import dataclass
 
-from runsadmin.errors import InvalidMetadata
+from runsadmin.errors import InvalidMetadata, NotSent, UpstreamError
 from runsadmin.metadata import Metadata, MetadataState, merge3
 from runsadmin.models import Edit, EditStatus
 from runsadmin.models.run import LOCKED
@@ -78,6 +78,13 @@ NOT_SHOWN = (
     "The server does not show the metadata of this run, so an edit could overwrite what is there. Nothing was sent. "
     "If this server leaves out empty metadata, set MISSING_METADATA_IS_EMPTY for the connection, then retry."
 )
+
+
+def may_be_sent_again(intent: Intent, error: UpstreamError, back_off: float) -> bool:
+    """Whether this was the first 429 of a write whose fetch will still be fresh after the back-off."""
+    if not (isinstance(error, NotSent) and error.slow_down) or intent.was_refused:
+        return False
+    return intent.fetch_age + dt.timedelta(seconds=back_off) < MAX_FETCH_AGE
 
 
 def stale_fetch(intent: Intent) -> Outcome | None:

@@ -1,6 +1,7 @@
 """The outcomes of attempts at edits, as values. `storing` writes them."""
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from runsadmin import conf
@@ -12,6 +13,7 @@ from runsadmin.upstream.records import RunRecord
 
 # The interval between checks of a held connection.
 WAIT_FOR_CONNECTION = dt.timedelta(seconds=10)
+AT_ONCE = dt.timedelta()
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,20 @@ def together(outcomes: list[Outcome]) -> list[Outcome]:
     """Makes edits that shared a fetch due at the same time, so that they share the next fetch as well."""
     longest = max((outcome.pause for outcome in outcomes if outcome.pause is not None), default=None)
     return [outcome if outcome.pause is None else replace(outcome, pause=longest) for outcome in outcomes]
+
+
+def returned(claims: Iterable[Claim], pause: dt.timedelta = AT_ONCE) -> list[Outcome]:
+    """The outcomes if nothing was sent, and not because of the edits: they are as before they were claimed."""
+    return [
+        Outcome(
+            claim,
+            EditStatus.UNKNOWN if claim.is_unknown else EditStatus.PENDING,
+            claim.edit.detail,
+            pause=pause,
+            wait_reason=Edit.WaitReason(claim.edit.wait_reason),
+        )
+        for claim in claims
+    ]
 
 
 def not_permitted(claim: Claim) -> Outcome:

@@ -16,7 +16,7 @@ from runsadmin.models.edit import ENDED
 from runsadmin.services import clock, runs
 from runsadmin.services.edits.claims import SOON, Claim
 from runsadmin.services.edits.deciding import MAX_FETCH_AGE, Intent
-from runsadmin.services.edits.outcomes import Outcome
+from runsadmin.services.edits.outcomes import Outcome, returned
 
 logger = logging.getLogger("runsadmin.services.edits")
 
@@ -137,14 +137,9 @@ def write_intents(intents: Sequence[Intent], now: dt.datetime) -> Sequence[Inten
     ]
     until = now + MAX_FETCH_AGE
     stored = set(update_rows(Edit, rows, status_in=[EditStatus.SENDING.value], claimed_until=until))
-    _transition([_not_sent(intent.claim) for intent in intents if intent.claim.edit.pk not in stored], now)
+    late = [intent.claim for intent in intents if intent.claim.edit.pk not in stored]
+    _transition(returned(late, SOON), now)
     return [intent for intent in intents if intent.claim.edit.pk in stored]
-
-
-def _not_sent(claim: Claim) -> Outcome:
-    edit = claim.edit
-    reason = Edit.WaitReason(edit.wait_reason)
-    return Outcome(claim, EditStatus.PENDING, edit.detail, pause=SOON, wait_reason=reason)
 
 
 def _pause_bulk_edits(outcomes: Iterable[Outcome], now: dt.datetime) -> None:

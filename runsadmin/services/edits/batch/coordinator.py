@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from threading import Event
 from typing import Any
 
 from runsadmin import conf
 from runsadmin.db_errors import is_database_failure
-from runsadmin.errors import Forbidden, NoSlot, NotFound, NotSent, OutcomeUnknown, UpstreamError
+from runsadmin.errors import Forbidden, NoSlot, NotFound, OutcomeUnknown, UpstreamError
 from runsadmin.services import connections, probes
 from runsadmin.services.clock import ClockBounds
 from runsadmin.services.edits import claims, classifying, deciding, outcomes, refusals, storing
@@ -70,10 +71,13 @@ class Coordinator:
         self.block = 2 * self.connection.concurrency
         self.background_per_second = connections.background_per_second(self.connection)
 
-    def run(self, may_continue: Callable[[], bool]) -> None:
+    def run(self, *, until: float, stopping: Event) -> None:
         while True:
             self.gate.refresh()
-            continues = may_continue() and (not self.gate.hold_reason or self.gate.writing_is_held)
+            if stopping.is_set():  # Not when the time is up: with a slow upstream, no edit might get past its fetch.
+                self.pool.close()
+            continues = not self.pool.is_closed and time.monotonic() < until
+            continues = continues and (not self.gate.hold_reason or self.gate.writing_is_held)
             self._renew_leases()
             if continues and not self.gate.back_off:
                 self._claim_block()
@@ -159,7 +163,8 @@ class Coordinator:
     def _submit[T](
         self, priority: Priority, group: list[Claim], call: Callable[[Slot], T], process: Callable[[T], Sequence[Step]]
     ) -> None:
-        self.pool.submit(priority, call, self._guarded(group, process), partial(self._record_crash, group))
+        on_error, on_drop = partial(self._record_crash, group), partial(outcomes.returned, group)
+        self.pool.submit(priority, call, self._guarded(group, process), on_error, on_drop)
 
     def _guarded[**P](self, group: list[Claim], process: Callable[P, Sequence[Step]]) -> Callable[P, Sequence[Step]]:
         """The function, except that an internal error ends this attempt of the group, and affects no other edits."""
@@ -258,7 +263,8 @@ class Coordinator:
     def _process_write_error(self, intent: Intent, error: UpstreamError, result: Result[RunRecord]) -> list[Outcome]:
         claim = intent.claim
         self._note_error(error, at=result.at, is_write=True)
-        if self._may_be_sent_again(intent, error):
+        # With a rate, it would use a slot that was not reserved.
+        if self.background_per_second is None and deciding.may_be_sent_again(intent, error, self.gate.back_off):
             self._write(replace(intent, was_refused=True))
             return []
         claim.log_step("responded")
@@ -279,14 +285,6 @@ class Coordinator:
 
     def _failed(self, group: list[Claim], error: UpstreamError) -> list[Outcome]:
         return self._each(group, lambda claim: classifying.call_error(claim, error, self.calls.clock.latest()))
-
-    def _may_be_sent_again(self, intent: Intent, error: UpstreamError) -> bool:
-        """Whether this was the first 429 of a write whose fetch will still be fresh after the back-off."""
-        if not (isinstance(error, NotSent) and error.slow_down) or intent.was_refused:
-            return False
-        if self.background_per_second is not None:  # Resending would use a slot that was not reserved.
-            return False
-        return intent.fetch_age + dt.timedelta(seconds=self.gate.back_off) < deciding.MAX_FETCH_AGE
 
     def _refuse_or_wait(self, group: list[Claim], error: Forbidden) -> list[Outcome]:
         """Collects refused edits, which are evaluated together after all results. Unknown edits stay unknown."""
@@ -309,7 +307,10 @@ class Coordinator:
             pause = (at - self.calls.clock.latest()).total_seconds()
             thread_id = group[0].edit.run.thread.upstream_id
             probe = partial(self.calls.probe, targets, thread_id, error, pause)
-            self._submit(Priority.SINGLE_WRITE, group, probe, partial(self._process_reach, key))
+            process = self._guarded(group, partial(self._process_reach, key))
+            on_error = partial(self._record_crash, group)
+            return_waiting = lambda: outcomes.returned(self.probes.drop(key))  # noqa: E731
+            self.pool.submit(Priority.SINGLE_WRITE, probe, process, on_error, return_waiting)
         self.probes.wait(key, group, error)
         return []
 
@@ -371,7 +372,7 @@ class Coordinator:
         process = self._guarded([intent.claim], partial(self._process_write, intent))
         # Any other error means that nothing was sent: otherwise, the client would have raised an UpstreamError.
         on_error = partial(self._record_crash, [intent.claim], is_unsent=True)
-        self.pool.submit(priority, write, process, on_error)
+        self.pool.submit(priority, write, process, on_error, partial(outcomes.returned, [intent.claim]))
 
     def _drop(self, group: Sequence[Claim]) -> None:
         for claim in group:

@@ -8,7 +8,7 @@ from enum import IntEnum
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Self
+from typing import NamedTuple, Self
 
 from runsadmin.upstream.client import Slot
 
@@ -29,17 +29,23 @@ class Priority(IntEnum):
     WRITE = 3
 
 
+class _Job[R](NamedTuple):
+    run: Callable[[Slot], None]
+    on_drop: Callable[[], R]
+
+
 class WorkerPool[R]:
     """Threads make the calls. The thread that collects their results also processes them, into values of type R."""
 
     def __init__(self, concurrency: int) -> None:
-        self._jobs: dict[Priority, deque[Callable[[Slot], None] | None]] = {priority: deque() for priority in Priority}
+        self._jobs: dict[Priority, deque[_Job[R] | None]] = {priority: deque() for priority in Priority}
         self._results: SimpleQueue[Callable[[], R]] = SimpleQueue()
         # Queues with one item per waiting job and per free slot, since semaphores are slower.
         self._waiting: SimpleQueue[None] = SimpleQueue()
         self._free_slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(concurrency):
             self._free_slots.put(None)
+        self.is_closed = False
         self.unfinished = 0  # How many jobs have no collected result yet. Only the submitting thread uses it.
         size = concurrency + -(-concurrency // REQUESTS_PER_SPARE)
         self._threads = [Thread(target=self._work, name=f"upstream-{number}") for number in range(size)]
@@ -62,17 +68,33 @@ class WorkerPool[R]:
         call: Callable[[Slot], T],
         process: Callable[[T], R],
         on_error: Callable[[BaseException], R],
+        on_drop: Callable[[], R],
     ) -> None:
-        """Has a thread make a call. `collect` then returns a function that processes its result or error."""
+        """Has a thread make a call. `collect` then returns a function that processes its result or error.
 
-        def job(slot: Slot) -> None:
+        If the pool is closed before a thread starts the call, `collect` returns `on_drop`.
+        """
+
+        def run(slot: Slot) -> None:
             try:
                 self._results.put(partial(process, call(slot)))
             except BaseException as error:  # noqa: BLE001 - for `on_error`. Without a result, its edit would never end.
                 self._results.put(partial(on_error, error))
 
         self.unfinished += 1
-        self._put(priority, job)
+        if self.is_closed:
+            self._results.put(on_drop)
+        else:
+            self._put(priority, _Job(run, on_drop))
+
+    def close(self) -> None:
+        """Makes no more calls: drops those that wait, and those that are submitted later. Calls in flight end."""
+        self.is_closed = True
+        with suppress(Empty):
+            while True:
+                self._waiting.get_nowait()  # As a thread does, so that no thread starts the job that this one takes.
+                if job := self._next():
+                    self._results.put(job.on_drop)
 
     def collect(self, limit: int, *, timeout: float, until: float) -> list[Callable[[], R]]:
         """Waits for a result, then until there are `limit` results or `time.monotonic()` reaches `until`.
@@ -89,12 +111,12 @@ class WorkerPool[R]:
         self.unfinished -= len(results)
         return results
 
-    def _put(self, priority: Priority, job: Callable[[Slot], None] | None) -> None:
+    def _put(self, priority: Priority, job: _Job[R] | None) -> None:
         self._jobs[priority].append(job)
         self._waiting.put(None)
 
-    def _next(self) -> Callable[[Slot], None] | None:
-        self._waiting.get()
+    def _next(self) -> _Job[R] | None:
+        """Takes the next job. The caller must have taken an item from `_waiting`."""
         while True:  # Another thread may take the job that was found, but then another one is left for this thread.
             for jobs in self._jobs.values():
                 with suppress(IndexError):
@@ -105,10 +127,11 @@ class WorkerPool[R]:
         while True:
             # Take a slot before taking a job, so that no job waits in a thread that cannot send.
             with slot:
+                self._waiting.get()
                 job = self._next()
                 if job is None:
                     return
-                job(slot)
+                job.run(slot)
 
 
 class _Slot:

@@ -37,3 +37,7 @@ class ProbeQueue:
         """Stores the result of a probe. Returns the claims that waited for it, each with its error."""
         self._known[key] = (time.monotonic(), reach)
         return self._waiting.pop(key)
+
+    def drop(self, key: int) -> list[Claim]:
+        """Returns the claims that waited for a probe that is not sent."""
+        return [claim for claim, _ in self._waiting.pop(key)]
