@@ -4,12 +4,14 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from threading import Event, Thread, current_thread
 from types import ModuleType
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -18,6 +20,7 @@ from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, gateway, probes
 from runsadmin.services.edits import claims, classifying, deciding, storing
+from runsadmin.services.edits.batch.pool import Priority, WorkerPool
 from tests.bulk import processing_edits, sending_edits
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
@@ -124,6 +127,64 @@ def test_stopping_worker_claims_no_more(sandbox: Sandbox, due: list[Edit], conne
     assert counts() == {EditStatus.APPLIED: sent, EditStatus.PENDING: 12 - sent}
     assert edits.process_due(until=time.monotonic() + 5, stopping=stopping) == 0
     assert len(sandbox.posts()) == sent
+
+
+@pytest.mark.parametrize(("kind", "method"), [("delay", "GET"), ("delay", "POST"), ("hang", "GET")])
+def test_stopping_worker_sends_nothing_more(
+    kind: str, method: str, sandbox: Sandbox, due: list[Edit], connect: Connect
+) -> None:
+    """With slow fetches, slow writes whose intents are stored, and a failing fetch, which would need a probe."""
+    connect(CONCURRENCY=1, READ_TIMEOUT=2)  # It claims four edits, and fetches two lists.
+    Edit.objects.filter(pk=due[0].pk).update(detail="It failed before.", wait_reason=Edit.WaitReason.RETRY, attempts=1)
+    sandbox.fault(kind, method=method, times=None, **({"seconds": 1.5} if kind == "delay" else {}))
+    stopping = Event()
+    with processing_edits(stopping):
+        until(lambda: any(call["method"] == method for call in sandbox.log()))
+        assert counts()[EditStatus.SENDING] == 4
+        assert Edit.objects.exclude(intended=None).count() == (0 if method == "GET" else 4)
+        stopping.set()
+        in_flight = 2 if method == "GET" else 1
+        until(lambda: counts()[EditStatus.SENDING] == in_flight, seconds=1)
+    sent = sandbox.posts()
+    assert (len(sandbox.gets()), len(sent)) == ((1, 0) if method == "GET" else (2, 1))
+    unsent = Edit.objects.filter(status=EditStatus.PENDING, intended=None, next_attempt_at__lte=timezone.now())
+    assert unsent.count() == 12 - len(sent)
+    assert Edit.objects.filter(Q(deaths__gt=0) | Q(attempts__gt=0)).count() == 1
+    due[0].refresh_from_db()
+    assert due[0].has_ended or (due[0].detail, due[0].wait_reason) == ("It failed before.", Edit.WaitReason.RETRY)
+    sandbox.clear_faults()
+    process_due()
+    assert counts() == {EditStatus.APPLIED: 12}
+    assert set(Counter(post["path"] for post in sandbox.posts()).values()) == {1}
+
+
+def test_slow_edit_ends_after_the_time(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
+    """Each edit must get past its fetch, even if that takes longer than a task."""
+    connect(CONCURRENCY=1)
+    sandbox.settings(latency_ms=300)
+    process_due(0.1)
+    assert sandbox.posts()
+
+
+def test_closed_pool_runs_or_drops_each_job() -> None:
+    ran: list[int] = []
+    dropped: list[int] = []
+    errors: list[BaseException] = []
+
+    def returning(number: int) -> Callable[[object], int]:
+        return lambda _: number
+
+    with WorkerPool[None](4) as pool:
+        for number in range(2000):
+            if number == 1500:
+                pool.close()
+            drop = partial(dropped.append, number)
+            pool.submit(Priority.FETCH, returning(number), ran.append, errors.append, drop)
+        while pool.unfinished > 0:
+            for process in pool.collect(2000, timeout=1, until=0):
+                process()
+    assert sorted(ran + dropped) == list(range(2000))
+    assert set(range(1500, 2000)) <= set(dropped)
 
 
 def test_429_for_one_edit_slows_down_all(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:

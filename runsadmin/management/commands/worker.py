@@ -18,8 +18,8 @@ from runsadmin.services import schema
 
 class Command(BaseCommand):
     help = (
-        "Runs background tasks and enqueues recurring ones. On SIGTERM or Ctrl-C it finishes the running tasks; a "
-        "second signal ends it at once."
+        "Runs background tasks and enqueues recurring ones. On SIGTERM or Ctrl-C it lets its requests in flight end; "
+        "a second signal ends it at once."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
