@@ -4,7 +4,6 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from threading import Event, Thread, current_thread
 from types import ModuleType
 
@@ -20,7 +19,6 @@ from runsadmin.models import Edit, EditStatus, Run
 from runsadmin.models.edit import UNSETTLED
 from runsadmin.services import edits, gateway, probes
 from runsadmin.services.edits import claims, classifying, deciding, storing
-from runsadmin.services.edits.batch.pool import Priority, WorkerPool
 from tests.bulk import processing_edits, sending_edits
 from tests.conftest import Connect
 from tests.sandbox_client import Sandbox
@@ -164,27 +162,6 @@ def test_slow_edit_ends_after_the_time(sandbox: Sandbox, due: list[Edit], connec
     sandbox.settings(latency_ms=300)
     process_due(0.1)
     assert sandbox.posts()
-
-
-def test_closed_pool_runs_or_drops_each_job() -> None:
-    ran: list[int] = []
-    dropped: list[int] = []
-    errors: list[BaseException] = []
-
-    def returning(number: int) -> Callable[[object], int]:
-        return lambda _: number
-
-    with WorkerPool[None](4) as pool:
-        for number in range(2000):
-            if number == 1500:
-                pool.close()
-            drop = partial(dropped.append, number)
-            pool.submit(Priority.FETCH, returning(number), ran.append, errors.append, drop)
-        while pool.unfinished > 0:
-            for process in pool.collect(2000, timeout=1, until=0):
-                process()
-    assert sorted(ran + dropped) == list(range(2000))
-    assert set(range(1500, 2000)) <= set(dropped)
 
 
 def test_429_for_one_edit_slows_down_all(sandbox: Sandbox, due: list[Edit], connect: Connect) -> None:
