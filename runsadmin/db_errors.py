@@ -3,6 +3,7 @@
 The response says whether anything may have been saved: `watching` observes the statements of the request.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +19,10 @@ _READ_ONLY = "25006"
 # The class of SQLSTATEs for a value that exceeds a limit of PostgreSQL, such as the size of an index row.
 _LIMIT_EXCEEDED = "54"
 _OUT_OF_RANGE = "22003"
+
+# In seconds. Connections in use then, which may overlap, have to end before all files are opened again.
+_KEEP_NONE_FOR = 60.0
+_keep_none_until = 0.0  # By time.monotonic().
 
 _may_have_saved: ContextVar[bool] = ContextVar("may_have_saved", default=False)
 
@@ -64,6 +69,27 @@ def is_out_of_range(error: BaseException) -> bool:
     return isinstance(error, OverflowError) and "SQLite" in str(error)
 
 
+def note_if_read_only(error: Error) -> None:
+    if _primary_code(error) == SQLITE_READONLY:
+        note_read_only()
+
+
+def note_read_only() -> None:
+    """Notes that SQLite cannot write to its files, or could not when it opened them."""
+    global _keep_none_until
+    _keep_none_until = time.monotonic() + _KEEP_NONE_FOR
+
+
+def let_close_if_read_only(wrapper: BaseDatabaseWrapper) -> None:
+    """Lets Django close the connection at the end of the request if the files were read-only within the last minute.
+
+    A file that SQLite could not open for writing stays read-only for as long as it is open, and all connections of a
+    process share one of the files.
+    """
+    if time.monotonic() < _keep_none_until:
+        wrapper.close_at = 0
+
+
 def may_have_saved() -> bool:
     """Whether anything was written since `watching` began, or may have been written because the response was lost."""
     return _may_have_saved.get()
@@ -92,9 +118,8 @@ def _watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, conte
     try:
         result = execute(sql, params, many, context)
     except Error as error:
-        if _primary_code(error) == SQLITE_READONLY:
-            # A file that SQLite could not open for writing stays read-only for as long as it is open.
-            context["connection"].close_at = 0  # Django closes it at the end of the request.
+        note_if_read_only(error)
+        let_close_if_read_only(context["connection"])
         # An error code means that the database refused the statement and did not execute it.
         if writes and _code(error) is None:
             _may_have_saved.set(True)

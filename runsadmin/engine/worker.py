@@ -75,6 +75,7 @@ class Lane(db_worker.Worker):
                     if task := self.claim():
                         self.run_task(task)
                     elif not stopping.is_set():
+                        close_old_connections()
                         self.wakes.wait(LONGEST_WAIT)
             stopping.wait(1)
         connections.close_all()
@@ -203,8 +204,10 @@ def _errors_logged() -> Iterator[None]:
     try:
         close_old_connections()
         yield
+        close_old_connections()
     except AnyDatabaseError as error:
         logger.error("%s", db_errors.described(error))
+        db_errors.note_if_read_only(error)
         with suppress(AnyDatabaseError):
             connections.close_all()  # A new connection may work again: see `db_errors`.
     except Exception:

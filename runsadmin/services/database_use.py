@@ -16,7 +16,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from runsadmin import private_files
+from runsadmin import db_errors, private_files
 from runsadmin.errors import DatabaseInUse
 
 _ADVISORY_LOCK = 0x72756E7361646D69  # Any number that no other program uses in this database.
@@ -34,6 +34,9 @@ def note_connection(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
     if connection.vendor == "sqlite":
         database = Path(str(connection.settings_dict["NAME"]))
         private_files.protect(*sqlite_files(database))
+        if not os.access(database, os.W_OK):
+            db_errors.note_read_only()
+        db_errors.let_close_if_read_only(connection)
         try:
             may_use = _lock_file(database, fcntl.LOCK_SH)
         except OSError:  # The folder is read-only, or the disk is full. The database can still be read.

@@ -1,5 +1,6 @@
 """Database faults during web requests: the response says what was saved, and the request can be repeated."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -200,6 +201,22 @@ def test_read_only_file_is_opened_again(scenario: Scenario, client: Client) -> N
     problem_detail(patch(client, scenario, token))
     close_old_connections()  # As at the end of every request, except in tests.
     assert patch(client, scenario, token).status_code == 200
+
+
+@only_sqlite
+def test_read_only_connection_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_kept() -> bool:
+        connection.close()
+        connection.ensure_connection()
+        close_old_connections()
+        return connection.connection is not None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)  # Root may write to every file.
+        assert not is_kept()
+    assert not is_kept()  # It may share a file with one that was opened before.
+    monkeypatch.setattr(db_errors, "_keep_none_until", 0)
+    assert is_kept()
 
 
 def test_unsaved_session_is_not_reported_deleted(alice: User, client: Client, monkeypatch: Any) -> None:
