@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
@@ -280,6 +280,17 @@ def test_task_with_unsaved_result_runs_again(monkeypatch: pytest.MonkeyPatch, ta
         thread.join()
     assert task_log.lines == ["done", "done"]
     connections.close_all()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connection_is_closed_after_an_error() -> None:
+    def fail() -> None:
+        connection.ensure_connection()
+        raise OperationalError("attempt to write a readonly database")
+
+    with engine_worker._errors_logged():
+        fail()
+    assert connection.connection is None
 
 
 @pytest.mark.django_db(transaction=True)
