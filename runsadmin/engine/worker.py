@@ -24,6 +24,7 @@ from django_tasks_db.utils import exclusive_transaction
 
 from runsadmin import db_errors
 from runsadmin.engine import attempts, heartbeat, stopping
+from runsadmin.engine.database_file import DatabaseFile
 from runsadmin.engine.recurring import PRUNE, Entry, enqueue_due
 from runsadmin.models.worker import Worker
 from runsadmin.text import clean
@@ -144,6 +145,8 @@ class WorkerProcess:
         self.dead_after = timedelta(seconds=dead_after)
         self.lanes = [Lane(worker_id=f"{self.id}/{number}", queue_names=queues) for number, queues in enumerate(lanes)]
         self.idle = threading.Event()
+        self.database_file = DatabaseFile()
+        self.lost_database = False
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then finishes the running tasks; a second signal ends the process at once."""
@@ -167,6 +170,8 @@ class WorkerProcess:
         self.idle.set()
         beating.join()
         logger.info("Worker %s ended", self.id)
+        if self.lost_database:
+            raise SystemExit(1)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         if stopping.is_set():
@@ -189,6 +194,14 @@ class WorkerProcess:
     def beat_loop(self) -> None:
         """Runs alongside the lanes until all of them have ended."""
         while not self.idle.wait(self.beat_every):
+            if not self.lost_database and self.database_file.was_replaced():
+                self.lost_database = True
+                logger.error(
+                    "The database file %s was deleted or replaced while this worker used it, so the worker stops. What "
+                    "it stores meanwhile is lost. Stop all other workers and web processes as well, then start them.",
+                    self.database_file.name,
+                )
+                stopping.set()
             with _errors_logged():
                 if heartbeat.beat(self.id, dead_after=self.dead_after):
                     heartbeat.requeue_dead(dead_after=self.dead_after)

@@ -19,7 +19,7 @@ from runsadmin.engine import worker as engine_worker
 from runsadmin.engine.heartbeat import beat_age
 from runsadmin.engine.worker import Lane, WorkerProcess
 from runsadmin.models.worker import Worker
-from tests.engine import jobs
+from tests.engine import conftest, jobs
 from tests.engine.conftest import StartWorker, TaskLog, WorkerUnderTest
 from tests.waiting import until
 
@@ -341,3 +341,24 @@ def test_lanes_find_tasks_while_polling_hangs(monkeypatch: pytest.MonkeyPatch, t
         thread.join(10)
     assert not thread.is_alive()
     connections.close_all()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite only")
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_worker_ends_without_its_database(
+    is_replaced: bool, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, other = tmp_path / "db.sqlite3", tmp_path / "other.sqlite3"
+    for path in (file, other):
+        connection.cursor().execute("VACUUM INTO %s", [str(path)])
+    monkeypatch.setattr(conftest, "url_of_the_test_database", lambda: f"sqlite:///{file}")
+    worker = start_worker(*FAST_DETECTION)
+    opened = Path(f"/proc/{worker.pid}/fd")
+    until(lambda: file.resolve() in [descriptor.resolve() for descriptor in opened.iterdir()])
+    if is_replaced:
+        other.replace(file)
+    else:
+        file.unlink()
+    worker.wait()
+    assert worker.exit_code == 1
+    assert worker.log.read_text().count("was deleted or replaced while this worker used it") == 1
