@@ -99,6 +99,13 @@ def test_test_names_are_short() -> None:
     assert mean(map(len, names)) <= MAX_MEAN_NAME
 
 
+def test_no_test_is_skipped() -> None:
+    """Tests of one database have the marker `only_on`. A missing program is an error that says how to install it."""
+    skips = re.compile(r"\b(pytest|mark)\.(skip|xfail|importorskip)")
+    others = [path for path in modules() if path != Path(__file__).resolve()]
+    assert [str(path) for path in others if skips.search(path.read_text())] == []
+
+
 def test_names_use_the_glossary() -> None:
     found = {
         f"{path.relative_to(ROOT)}: {name}"

@@ -343,7 +343,7 @@ def test_lanes_find_tasks_while_polling_hangs(monkeypatch: pytest.MonkeyPatch, t
     connections.close_all()
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite only")
+@pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_worker_ends_without_its_database(
     is_replaced: bool, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -101,7 +101,7 @@ def test_error_of_the_database_is_one_line() -> None:
     assert db_errors.described(error) == "The database failed: connection failed: Connection refused."
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL does not lock whole databases")
+@pytest.mark.only_on("sqlite")
 def test_locked_database_still_supports_json() -> None:
     fault = LockedFile()
     fault.begin()

@@ -38,7 +38,7 @@ FAULTS_OF_LARGE_WRITES = [
     *FAULTS[connection.vendor],
     *([FullDisk, FullDiskAtCommit] if connection.vendor == "sqlite" else []),
 ]
-only_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has no such fault")
+only_sqlite = pytest.mark.only_on("sqlite")
 LONG = {f"k{number}": "x" * 512 for number in range(12)}
 
 
