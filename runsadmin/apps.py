@@ -17,7 +17,7 @@ class RunsAdminConfig(AppConfig):
         from runsadmin import checks  # noqa: F401 - importing the module registers the checks.
         from runsadmin.services import database_use
 
-        # Django's probe begins a transaction, and takes a locked database for one without JSON. All versions have it.
+        # Every SQLite has JSON. Django's own test begins a transaction, so it reports a locked database as one without.
         setattr(SQLite.features_class, "supports_json_field", True)  # noqa: B010 - mypy rejects `supports_json_field =`.
         connection_created.connect(database_use.note_connection, dispatch_uid="runsadmin.database_use")
 

@@ -20,7 +20,7 @@ _READ_ONLY = "25006"
 _LIMIT_EXCEEDED = "54"
 _OUT_OF_RANGE = "22003"
 
-# In seconds. Connections in use then, which may overlap, have to end before all files are opened again.
+# In seconds. All connections of the process must have been closed at some moment before SQLite opens the file again.
 _KEEP_NONE_FOR = 60.0
 _keep_none_until = 0.0  # By time.monotonic().
 

@@ -42,12 +42,15 @@ def test_documented_commands_can_be_run(name: str) -> None:
     page = (ROOT / "docs" / f"{name}.md").read_text()
     assert ". .venv/bin/activate" in page
     commands = re.findall(r"(\S*) ?manage\.py ([a-z]\w+)", page)
+    assert commands
     assert all(before.endswith("python") and command in get_commands() for before, command in commands)
 
 
 def test_places_to_change_exist() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where to change what")[2].partition("\n## ")[0]
-    assert all((ROOT / path).exists() for path in re.findall(r"`?([\w.-]+/[\w./-]+)", table))
+    paths = re.findall(r"`?([\w.-]+/[\w./-]+)", table)
+    assert paths
+    assert all((ROOT / path).exists() for path in paths)
 
 
 def start_with(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

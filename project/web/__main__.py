@@ -101,11 +101,12 @@ def main() -> None:
         )
     # Slow: the application is loaded after the port is known to be free, and before the processes are forked.
     from django.core.exceptions import ImproperlyConfigured
+    from django.core.management.base import SystemCheckError
 
     try:
         from project.web.server import Server
         from project.wsgi import application
-    except ImproperlyConfigured as error:  # The message says which setting to correct.
+    except (ImproperlyConfigured, SystemCheckError) as error:  # The message says which setting to correct.
         sys.exit(str(error))
 
     gc.freeze()  # Collecting would copy the memory that the processes share.

@@ -61,7 +61,7 @@ class UserAdmin(DjangoUserAdmin, PermissionHolderAdmin):  # type: ignore[misc, t
         """Refuses accounts that rows refer to, without collecting these rows, of which there may be very many."""
         if in_use := [user for user in objs if accounts.has_history(user)]:
             return [], {}, set(), [
-                f"The account {user.get_username()} has made edits, bulk edits, syncs or exports, which keep its name."
+                f"The account {user.get_username()} cannot be deleted: edits, bulk edits, syncs or exports name it."
                 " Deactivate it instead." for user in in_use
             ]  # fmt: skip
         return super().get_deleted_objects(objs, request)

@@ -48,7 +48,7 @@ def of(edit: Edit) -> list[Change]:
 
 
 def is_not_made(edit: Edit) -> bool:
-    """Whether the edit has ended without its changes."""
+    """Whether the edit has ended without its changes. Not after a conflict, since they may still be made."""
     return edit.status in (EditStatus.SKIPPED, EditStatus.CANCELLED, EditStatus.REJECTED, EditStatus.FAILED)
 
 

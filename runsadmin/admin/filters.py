@@ -121,7 +121,7 @@ class ActorFilter(SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         match self.value():
-            case None:
+            case None | "":
                 return queryset
             case "me":
                 return queryset.filter(actor=request.user)

@@ -11,6 +11,8 @@ from django.views import defaults
 from runsadmin.admin.base import actor
 from runsadmin.services import permissions
 
+# The apps whose pages are Django's own. The refusals of other pages name the permission themselves.
+_APPS = ("auth", "knox")
 # What each page needs. To add a user, Django also requires the permission to change one.
 _VERBS = {
     "changelist": ("view",),
@@ -31,7 +33,7 @@ def page(request: HttpRequest, exception: Exception) -> HttpResponse:
 def _missing(request: HttpRequest) -> Iterator[str]:
     """Why the user may not open this page of a model."""
     view = request.resolver_match.view_name if request.resolver_match else ""
-    for opts in (model._meta for model in admin.site._registry):
+    for opts in (model._meta for model in admin.site._registry if model._meta.app_label in _APPS):
         for verb in _VERBS.get(view.removeprefix(f"admin:{opts.app_label}_{opts.model_name}_"), ()):
             permission = f"{opts.app_label}.{get_permission_codename(verb, opts)}"
             if not actor(request).has_perm(permission):

@@ -10,7 +10,7 @@ S, B = EditStatus, BulkEditStatus
 
 TEXTS: dict[EditStatus, tuple[str, str]] = {
     S.PLANNED: ("Planned", "Part of a plan that has not been applied yet."),
-    S.PENDING: ("Not sent yet", "Nothing has changed upstream so far. It is sent when nothing keeps it waiting."),
+    S.PENDING: ("Not sent yet", "Nothing has changed upstream so far. This page says what the edit waits for."),
     S.SENDING: ("Being sent", "Upstream has not responded yet."),
     S.UNKNOWN: (
         "Outcome unknown",

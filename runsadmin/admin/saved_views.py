@@ -170,6 +170,7 @@ class SavedViewAdmin(ThemedAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        require(request, Action.VIEW_RUNS)
         cancel_url = links.list_url(SavedView)
         if object_id is None:  # The list that is being saved.
             shown = {name: request.GET[name] for name in views.LIST_FIELDS if name in request.GET}

@@ -102,7 +102,7 @@ def problems() -> dict[str, Any]:
     """How many tasks have failed within a day, how many have waited for too long, and the URL of their list."""
     now = timezone.now()
     waiting = Task.objects.ready().filter(enqueued_at__lt=now - LONG_WAIT)
-    # A task that was requeued with a pause waits only since the pause ended. Others have the latest date possible.
+    # `run_after` is the end of a requeued task's pause. Without a pause, it is the latest possible date.
     late = waiting.filter(run_after=get_date_max()) | waiting.filter(run_after__lt=now - LONG_WAIT)
     failed = Task.objects.failed().filter(finished_at__gte=now - timedelta(days=1))
     return {"failed": failed.count(), "waiting": late.count(), "url": links.list_url(Task)}

@@ -38,8 +38,8 @@ def _database_unavailable(request: HttpRequest, failure: DatabaseError) -> HttpR
     may_have_saved = request.method not in ("GET", "HEAD") and db_errors.may_have_saved()
     headers = {"Retry-After": "5", "Cache-Control": "no-store"}
     if _is_api(request):
-        detail = _UNKNOWN if may_have_saved else "Nothing was saved." if is_damaged else ""
-        detail = f"{_DAMAGED} {detail}" if is_damaged else detail
+        saved = _UNKNOWN if may_have_saved else "Nothing was saved." if is_damaged else ""
+        detail = f"{_DAMAGED} {saved}" if is_damaged else saved
         return _problem(ProblemType.DATABASE_UNAVAILABLE, detail, headers)
     # Rendered without the request: with it, context processors would query the database.
     context = {"may_have_saved": may_have_saved, "is_damaged": is_damaged, "request_id": log_context.request_id()}

@@ -45,6 +45,6 @@ class Links:
         return self._by_upstream_id(self._threads, thread)
 
     def _by_upstream_id(self, collection: str, row: Run | Thread) -> str:
-        """Includes the connection unless it is the only one configured, since another may have the same id."""
+        """Includes the connection unless it is the only one configured, as another one may have the same id."""
         url = f"{collection}{quote(row.upstream_id, safe='', errors='replace')}/"
         return url if row.connection == self._default_connection else f"{url}?connection={quote(row.connection)}"

@@ -42,7 +42,7 @@ def requeue(tasks: Iterable[DBTaskResult[..., Any]]) -> None:
 
 
 def start_delayed() -> int:
-    """Makes requeued tasks due whose pause is longer than any, because the clock was set back. Returns how many."""
+    """Makes requeued tasks due that start too far ahead because the clock was set back. Returns how many."""
     ahead = Q(run_after__gt=Now() + 2 * MAX_ATTEMPTS * PAUSE, run_after__lt=get_date_max())
     return DBTaskResult.objects.filter(ahead, status=TaskResultStatus.READY).update(run_after=Now())
 

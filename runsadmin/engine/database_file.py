@@ -6,7 +6,7 @@ from django.db import connection
 
 
 class DatabaseFile:
-    """The file of this process's database, as it was at first. Other databases are never replaced."""
+    """The file of this process's database, as it was at the start. With PostgreSQL, it is never replaced."""
 
     def __init__(self) -> None:
         self.name = str(connection.settings_dict["NAME"]) if connection.vendor == "sqlite" else ""

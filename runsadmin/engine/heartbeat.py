@@ -28,7 +28,7 @@ def beat(worker_id: str, *, dead_after: timedelta) -> bool:
 
 def requeue_dead(*, dead_after: timedelta) -> None:
     """Deletes the rows of dead workers, and requeues every running task without a live worker."""
-    # The clock was set back. A worker that is alive has time for its next beat.
+    # Beats from before the clock was set back would look recent for too long. Live workers beat again in time.
     Worker.objects.filter(seen_at__gt=Now() + dead_after).update(seen_at=Now())
     Worker.objects.filter(seen_at__lte=Now() - dead_after).delete()
     # Read tasks before workers: a worker has a row before it claims a task, so no live worker of a task is missed.

@@ -147,6 +147,7 @@ class WorkerProcess:
         self.idle = threading.Event()
         self.database_file = DatabaseFile()
         self.lost_database = False
+        self.has_signal = False
 
     def run(self) -> None:
         """Runs until SIGTERM or SIGINT, then finishes the running tasks; a second signal ends the process at once."""
@@ -174,8 +175,9 @@ class WorkerProcess:
             raise SystemExit(1)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
+        if self.has_signal:
             os._exit(1)  # Other workers requeue its tasks, as after any crash.
+        self.has_signal = True
         stopping.set()
 
     def poll_loop(self) -> None:

@@ -194,6 +194,7 @@ class Edit(models.Model):
             models.Index(fields=["bulk_edit", "plan_result", "id"], name="edit_by_bulk_plan_result"),
             models.Index(fields=["run"], condition=Q(wait_reason="refused"), name="edit_refused"),
             models.Index(fields=["deaths"], condition=Q(deaths__isnull=False), name="edit_deaths"),
+            models.Index(fields=["run"], condition=Q(restored_from__isnull=False), name="edit_restored"),
             models.Index(fields=["undoes"], condition=Q(undoes__isnull=False), name="edit_by_undone"),
             models.Index(fields=["resolves"], condition=Q(resolves__isnull=False), name="edit_by_resolved"),
         ]

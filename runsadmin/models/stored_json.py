@@ -91,7 +91,7 @@ class Codec:
 
 
 _plain = Codec()
-# The keys of text that this process has packed, the oldest first: text that recurs is shared. The values are unused.
+# The keys of texts that this process has packed, oldest first: a text is shared once it recurs. No value is used.
 _seen: dict[int, None] = {}
 
 

@@ -5,7 +5,7 @@ from django.db.models import PROTECT, ManyToOneRel
 
 
 def has_history(account: User) -> bool:
-    """Whether edits, bulk edits, syncs or exports have the name of this account, so that it can only be deactivated."""
+    """Whether rows that must keep their actor, such as edits, refer to this account. It can only be deactivated."""
     return any(
         relation.related_model._base_manager.filter(**{relation.field.name: account}).exists()
         for relation in User._meta.get_fields(include_hidden=True)

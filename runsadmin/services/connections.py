@@ -55,7 +55,7 @@ def available_aliases() -> list[str]:
 
 
 def missing_upstream(alias: str) -> str:
-    """What everything on this connection waits for if it has no upstream, after "Waits for". Otherwise empty."""
+    """Completes "Waits for …" for work on a connection without an upstream. Empty if it has one."""
     return "" if alias in conf.upstreams() else f"the connection {alias} to be configured with an upstream again"
 
 

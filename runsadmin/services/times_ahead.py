@@ -1,4 +1,4 @@
-"""Corrects stored times that can only be so far ahead because the database's clock was set back.
+"""Corrects stored times that are too far ahead, which shows that the database's clock was set back.
 
 Otherwise, what they delay would wait until the clock has caught up.
 """
@@ -36,7 +36,10 @@ def correct() -> int:
         if ahead.exists():  # This does not take SQLite's write lock.
             count += ahead.update(**{name: corrected})
     if count:
-        logger.warning("The clock was set back. %s rows that would have waited for it no longer do.", count)
+        logger.warning(
+            "The clock was set back. The times of %s rows that would have waited for it were corrected.",
+            count,
+        )
     return count
 
 

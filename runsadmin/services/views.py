@@ -129,7 +129,7 @@ def _save(view: SavedView, actor: User) -> SavedView:
 
 
 def _locked(view: SavedView) -> SavedView:
-    """The view as it is stored now. It is not deleted before the end of the transaction. Raises UnknownView."""
+    """The view as it is stored now. Nobody can delete it until the transaction ends. Raises UnknownView."""
     if stored := SavedView.objects.select_for_update(no_key=True).filter(pk=view.pk).first():
         return stored
     raise UnknownView(f"The view {view.slug!r} was deleted in the meantime.")

@@ -175,8 +175,9 @@ def number(value: int | None) -> str | SafeString:
 @register.filter
 def labels(headers: list[dict[str, Any]]) -> list[str]:
     """The label of each column of a list, as an attribute of its cells. Empty for the column of checkboxes."""
+    # The header of a metadata key is HTML.
     texts = [
-        unescape(strip_tags(text)) if isinstance(text, SafeString) else capfirst(text)  # HTML, for a metadata key.
+        unescape(strip_tags(text)) if isinstance(text, SafeString) else capfirst(text)
         for text in (header["text"] for header in headers)
     ]
     return [format_html(' data-label="{}"', text) if text.strip() else "" for text in texts]

@@ -14,6 +14,7 @@ from pytest_django import Settings
 from runsadmin.metadata import MetadataPatch
 from runsadmin.models import Edit, Sync
 from runsadmin.services import edits, syncs, tokens
+from runsadmin.services.permissions import Action
 from tests.admin.conftest import ClientFor, MakeUser, run_url
 from tests.conftest import Connect, MakeRun
 from tests.sandbox_client import Sandbox
@@ -225,6 +226,18 @@ def test_refusal_names_the_permission(page: str, permission: str, carol: User, a
     shown = as_carol.get(f"/admin/{page.format(carol.pk)}")
     assert shown.status_code == 403
     assert f"it lacks the permission {permission}." in shown.text
+
+
+def test_refusal_names_no_permission_without_effect(client_for: ClientFor, make_user: MakeUser) -> None:
+    visitor = client_for(make_user(Action.SYNC))
+    refused = visitor.get("/admin/runsadmin/savedview/add/")
+    assert refused.status_code == 403
+    assert "it lacks the permission runsadmin.view_run," in refused.text
+    for page in ("savedview/", "edit/add/"):
+        refused = visitor.get(f"/admin/runsadmin/{page}")
+        assert refused.status_code == 403
+        assert "savedview" not in refused.text.partition("<main")[2]
+        assert "add_edit" not in refused.text
 
 
 def test_hold_setting_is_shown(settings: Settings, as_carol: Client) -> None:

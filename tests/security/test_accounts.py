@@ -139,7 +139,7 @@ def test_account_with_edits_is_not_deleted(
             client.post("/admin/auth/user/", selected | confirmed).text,
         ]
     for page in pages:
-        assert "The account alice has made edits, bulk edits, syncs or exports, which keep its name." in page
+        assert "The account alice cannot be deleted: edits, bulk edits, syncs or exports name it." in page
         assert "have permission to delete" not in page
     assert not any('"runsadmin_edit"."patch"' in query["sql"] for query in queries)  # The edits are not read.
     assert User.objects.filter(pk__in=[alice.pk, bob.pk]).count() == 2

@@ -59,7 +59,7 @@ def test_edits_do_not_wait(sandbox: Sandbox, mirror_run: MakeRun, alice: User, c
 
 
 @pytest.mark.parametrize("is_claimed", [False, True])
-def test_write_that_did_not_happen_is_sent_again(
+def test_write_that_did_not_happen_is_pending_again(
     is_claimed: bool, sandbox: Sandbox, mirror_run: MakeRun, alice: User, settings: Settings
 ) -> None:
     settings.RUNSADMIN_SETTLING_TIME = 0

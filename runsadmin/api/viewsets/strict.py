@@ -69,7 +69,7 @@ class StrictViewSet[M: Model](StrictView, GenericViewSet[M]):
         return self.serializer_classes.get(self.action) or super().get_serializer_class()
 
     def get_object(self) -> M:
-        """The row that the URL names: filters in the query are about other rows. Raises ProblemError."""
+        """The row that the URL names. Ignores filters, which may be about other rows. Raises ProblemError."""
         value = self.kwargs[self.lookup_field]
         rows = self.get_queryset()
         try:

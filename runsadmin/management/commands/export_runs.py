@@ -60,7 +60,8 @@ class Command(ReportingCommand):
                 file.write(part)
                 bar.update(dump.tally.rows - bar.n)
                 if stopping.is_set():
-                    self.fail("Interrupted. The file is not complete, so it was deleted.")
+                    outcome = "What was written" if _is_stream(options["file"]) else "The file was deleted, since it"
+                    self.fail(f"Interrupted. {outcome} is not complete.")
         manifest = dump.manifest()
         if not _is_stream(options["file"]):
             with self._opened(f"{options['file']}.manifest.json") as file:

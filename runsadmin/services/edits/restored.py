@@ -43,7 +43,8 @@ def that_await_release() -> EditQuerySet:
 
 def count_awaiting_release(connection: str) -> int:
     """How many edits of a connection a user has to release or cancel. Counting stops after MAX_AWAITING_RELEASE."""
-    return that_await_release().filter(run__connection=connection)[: MAX_AWAITING_RELEASE + 1].count()
+    waiting = that_await_release().filter(run__connection=connection).order_by()
+    return waiting[: MAX_AWAITING_RELEASE + 1].count()
 
 
 def _release(edits: EditQuerySet, actor: User) -> int:

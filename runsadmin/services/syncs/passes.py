@@ -80,7 +80,7 @@ def possible_actions(sync: Sync) -> tuple[str, ...]:
 
 
 def wait_of(sync: Sync) -> str:
-    """A sentence that says what an unfinished sync waits for if its connection has no upstream. Otherwise empty."""
+    """Why an unfinished sync waits, as a sentence, if its connection has no upstream. Otherwise empty."""
     what = connections.missing_upstream(sync.connection) if sync.status in UNFINISHED else ""
     return f"Waits for {what}." if what else ""
 

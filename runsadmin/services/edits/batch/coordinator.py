@@ -74,10 +74,10 @@ class Coordinator:
     def run(self, *, until: float, stopping: Event) -> None:
         while True:
             self.gate.refresh()
-            if stopping.is_set():  # Not when the time is up: with a slow upstream, no edit might get past its fetch.
+            if stopping.is_set():  # If only the time is up, claimed edits are finished: they might be slow to fetch.
                 self.pool.close()
-            continues = not self.pool.is_closed and time.monotonic() < until
-            continues = continues and (not self.gate.hold_reason or self.gate.writing_is_held)
+            may_send = not self.gate.hold_reason or self.gate.writing_is_held
+            continues = may_send and not self.pool.is_closed and time.monotonic() < until
             self._renew_leases()
             if continues and not self.gate.back_off:
                 self._claim_block()
@@ -263,7 +263,7 @@ class Coordinator:
     def _process_write_error(self, intent: Intent, error: UpstreamError, result: Result[RunRecord]) -> list[Outcome]:
         claim = intent.claim
         self._note_error(error, at=result.at, is_write=True)
-        # With a rate, it would use a slot that was not reserved.
+        # With a rate limit, sending again would use a slot that was not reserved.
         if self.background_per_second is None and deciding.may_be_sent_again(intent, error, self.gate.back_off):
             self._write(replace(intent, was_refused=True))
             return []
@@ -309,8 +309,9 @@ class Coordinator:
             probe = partial(self.calls.probe, targets, thread_id, error, pause)
             process = self._guarded(group, partial(self._process_reach, key))
             on_error = partial(self._record_crash, group)
-            return_waiting = lambda: outcomes.returned(self.probes.drop(key))  # noqa: E731
-            self.pool.submit(Priority.SINGLE_WRITE, probe, process, on_error, return_waiting)
+            self.pool.submit(
+                Priority.SINGLE_WRITE, probe, process, on_error, lambda: outcomes.returned(self.probes.drop(key))
+            )
         self.probes.wait(key, group, error)
         return []
 

@@ -72,7 +72,7 @@ class WorkerPool[R]:
     ) -> None:
         """Has a thread make a call. `collect` then returns a function that processes its result or error.
 
-        If the pool is closed before a thread starts the call, `collect` returns `on_drop`.
+        If the pool is closed before a thread starts the call, it is never made, and `collect` returns `on_drop`.
         """
 
         def run(slot: Slot) -> None:
@@ -92,7 +92,7 @@ class WorkerPool[R]:
         self.is_closed = True
         with suppress(Empty):
             while True:
-                self._waiting.get_nowait()  # As a thread does, so that no thread starts the job that this one takes.
+                self._waiting.get_nowait()  # Each item stands for one job, so that no thread takes the same one.
                 if job := self._next():
                     self._results.put(job.on_drop)
 
