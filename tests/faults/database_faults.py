@@ -2,9 +2,12 @@
 
 import resource
 import sqlite3
+import subprocess
 from pathlib import Path
 
 from django.db import connection
+
+from tests.database import bytes_of
 
 
 class DatabaseFault:
@@ -39,9 +42,8 @@ class FullDiskAtCommit(DatabaseFault):
         self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            cursor.execute(
-                "CREATE TABLE filler AS SELECT zeroblob(1000000)"
-            )  # Other files may still grow to this size.
+            # The log grows to this size, which other files may still have.
+            cursor.execute("CREATE TABLE filler AS SELECT zeroblob(1000000)")
             cursor.execute("DROP TABLE filler")
         size = Path(f"{connection.settings_dict['NAME']}-wal").stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, self.limits[1]))
@@ -60,10 +62,9 @@ class DamagedFile(DatabaseFault):
             (page,) = cursor.fetchone()
             cursor.execute("PRAGMA page_size")
             (self.size,) = cursor.fetchone()
-        self.start = (page - 1) * self.size
-        with Path(connection.settings_dict["NAME"]).open("rb") as file:
-            file.seek(self.start)
-            self.page = file.read(self.size)
+        self.position = page - 1
+        start = self.position * self.size
+        self.page = bytes_of(Path(connection.settings_dict["NAME"]))[start : start + self.size]
         self._write(b"\xff" * self.size)
 
     def end(self) -> None:
@@ -73,9 +74,9 @@ class DamagedFile(DatabaseFault):
 
     def _write(self, page: bytes) -> None:
         connection.close()  # SQLite caches pages.
-        with Path(connection.settings_dict["NAME"]).open("r+b") as file:
-            file.seek(self.start)
-            file.write(page)
+        # Another process writes, since closing the file in this one would release SQLite's locks: see `bytes_of`.
+        target = [f"of={connection.settings_dict['NAME']}", f"bs={self.size}", f"seek={self.position}"]
+        subprocess.run(["dd", *target, "conv=notrunc", "status=none"], input=page, check=True)
 
 
 class LockedFile(DatabaseFault):
