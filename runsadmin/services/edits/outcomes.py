@@ -54,7 +54,6 @@ def returned(claims: Iterable[Claim], pause: dt.timedelta = AT_ONCE) -> list[Out
             claim.edit.detail,
             pause=pause,
             wait_reason=Edit.WaitReason(claim.edit.wait_reason),
-            values={"deaths": claim.edit.deaths},
         )
         for claim in claims
     ]

@@ -111,7 +111,7 @@ def _transition(outcomes: Iterable[Outcome], now: dt.datetime) -> int:
             **outcome.values,
         }
         if outcome.claim.edit.deaths:  # This process has survived.
-            values.setdefault("deaths", None)
+            values["deaths"] = None
         if outcome.status == EditStatus.PENDING:
             values |= {"before": None, "intended": None, "sent_at": None}
         if response := outcome.timed.response if outcome.timed else outcome.error:
