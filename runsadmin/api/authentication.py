@@ -16,7 +16,7 @@ from runsadmin.services import tokens
 
 # The fields of an account that requests read, in the model's order. The other fields are deferred.
 _FIELDS = ("id", "is_superuser", "username", "is_active")
-# In SQL, since every request runs this query: with the ORM, it would be a tenth of the time that a list takes.
+# In SQL, since every request runs this query: with the ORM, it would take a tenth of the time of a list.
 _OWNER = f"""
 SELECT details.last_used_on, {", ".join(f"account.{field}" for field in _FIELDS)}
 FROM {User._meta.db_table} account JOIN {AuthToken._meta.db_table} token ON token.user_id = account.id

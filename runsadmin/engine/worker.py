@@ -150,7 +150,7 @@ class WorkerProcess:
         self.has_signal = False
 
     def run(self) -> None:
-        """Runs until SIGTERM or SIGINT, then finishes the running tasks; a second signal ends the process at once."""
+        """Runs until SIGTERM or SIGINT, then lets requests in flight end. A second signal ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         # Must precede any claim, since tasks of a worker without a row are requeued.

@@ -31,19 +31,16 @@ _MAX_SLOTS = 4
 def correct() -> int:
     """Makes due what waits for such a time, and shortens such claims. Returns how many rows it changed."""
     now, count = clock.now(), 0
-    for rows, name, longest, corrected in _checked(now):
+    for rows, name, longest, corrected in _limits(now):
         ahead = rows.filter(**{f"{name}__gt": now + longest + MARGIN})
         if ahead.exists():  # This does not take SQLite's write lock.
             count += ahead.update(**{name: corrected})
     if count:
-        logger.warning(
-            "The clock was set back. The times of %s rows that would have waited for it were corrected.",
-            count,
-        )
+        logger.warning("The clock was set back. The times of %s rows that would have waited were corrected.", count)
     return count
 
 
-def _checked(now: dt.datetime) -> Iterator[tuple["QuerySet[Any]", str, dt.timedelta, dt.datetime]]:
+def _limits(now: dt.datetime) -> Iterator[tuple["QuerySet[Any]", str, dt.timedelta, dt.datetime]]:
     """Rows, the name of a time, how far ahead it may be, and its corrected value."""
     timeout = max((connection.timeout for connection in conf.connections().values()), default=dt.timedelta())
     claim = max(2 * timeout + SLACK, LONGEST_LEASE)

@@ -11,7 +11,7 @@ from runsadmin.models import Edit
 class UndoPatch:
     """`whole` reverts the edit. `patch` leaves out the keys that already have their old value, and the `skipped` ones.
 
-    The skipped keys have been changed since the edit.
+    The skipped keys have been changed since the edit. `undone` is the patch of the edit that is undone.
     """
 
     whole: MetadataPatch

@@ -74,7 +74,7 @@ class Coordinator:
     def run(self, *, until: float, stopping: Event) -> None:
         while True:
             self.gate.refresh()
-            if stopping.is_set():  # If only the time is up, claimed edits are finished: they might be slow to fetch.
+            if stopping.is_set():  # Not when the time is up: edits of a slow upstream might never get past a fetch.
                 self.pool.close()
             may_send = not self.gate.hold_reason or self.gate.writing_is_held
             continues = may_send and not self.pool.is_closed and time.monotonic() < until
